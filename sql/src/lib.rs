@@ -1,0 +1,3 @@
+//! Flink SQL: text to job graph.
+
+pub mod catalog;
