@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlparser::ast;
+use sqlparser::ast::{self, ObjectName};
 use weir_dataflow::types::LogicalField;
+
+use crate::error::{Result, SqlError};
+use crate::statement::relation_name;
 
 /// A table or a view under its name.
 #[derive(Debug, Clone)]
@@ -86,4 +89,61 @@ pub struct View {
     pub query: Box<ast::Query>,
     /// The query's text, for SHOW CREATE VIEW.
     pub text: String,
+}
+
+/// The tables and views of a session, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    relations: BTreeMap<String, Relation>,
+}
+
+impl Catalog {
+    /// By its bare name.
+    pub fn get(&self, name: &str) -> Option<&Relation> {
+        self.relations.get(name)
+    }
+
+    /// What a name in a statement stands for; `default_catalog.default_database.t` is `t`.
+    ///
+    /// # Errors
+    /// An unknown table, with the nearest known one.
+    pub fn resolve(&self, name: &ObjectName) -> Result<&Relation> {
+        let ident = relation_name(name)?;
+        self.relations.get(&ident.value).ok_or_else(|| {
+            SqlError::unknown("table", ident, self.relations.keys().map(String::as_str))
+        })
+    }
+
+    /// All of them in the order of their names.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
+    }
+
+    /// Adds one; the name must be free.
+    pub(crate) fn insert(&mut self, relation: Relation) {
+        self.relations.insert(relation.name().to_owned(), relation);
+    }
+
+    /// Takes one away.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Relation> {
+        self.relations.remove(name)
+    }
+}
+
+impl Relation {
+    /// As written in its CREATE.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Table(table) => &table.name,
+            Self::View(view) => &view.name,
+        }
+    }
+
+    /// CREATE TEMPORARY
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Table(table) => table.temporary,
+            Self::View(view) => view.temporary,
+        }
+    }
 }
