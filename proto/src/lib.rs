@@ -9,5 +9,7 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
+pub mod transport;
+
 /// Encoded `FileDescriptorSet` of the package, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
