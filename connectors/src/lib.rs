@@ -1,1 +1,20 @@
+//! Connectors: how tables are read from and written to systems outside, and the formats of their records.
+//!
+//! Owns: the registry ([`open_source`], [`open_sink`], [`describe_source`], [`describe_sink`]), the validation of every option, one module a
+//! connector, [`format`](mod@format). Must never know: operators, the planner, keyed state. The `describe_*` half does no I/O and is what the
+//! planner calls; the `open_*` half is what a task manager calls.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod blackhole;
+mod context;
+pub mod format;
+mod options;
+mod registry;
+
+pub use context::{SinkContext, SourceContext};
+pub use options::OptionReader;
+pub use registry::{
+    Accepts, SinkDescription, SourceDescription, describe_sink, describe_source, open_sink,
+    open_source,
+};

@@ -1,0 +1,115 @@
+//! Which connectors there are. The one place where a connector's name is turned into code.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::Schema;
+use weir_dataflow::types::LogicalType;
+use weir_dataflow::{Error, Result, SinkWriter, SourceReader};
+use weir_proto::v1;
+
+use crate::blackhole;
+use crate::context::{SinkContext, SourceContext};
+use crate::options::{OptionReader, nearest, quoted};
+
+const SOURCES: &[&str] = &[];
+const SINKS: &[&str] = &["blackhole"];
+
+/// What the planner must know of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceDescription {
+    /// Ends by itself.
+    pub bounded: bool,
+    /// Its rows may be other than `+I`.
+    pub emits_updates: bool,
+    /// The metadata columns that it can deliver: key and type.
+    pub metadata: Vec<(String, LogicalType)>,
+}
+
+/// Which changelogs a sink can be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepts {
+    /// `+I` only.
+    InsertOnly,
+    /// `+I`, `+U` and `-D` by primary key; `-U` rows are not needed and may be left out.
+    Upsert,
+    /// Everything, `-U` included.
+    All,
+}
+
+/// What the planner must know of a sink.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkDescription {
+    /// The changelogs that it takes.
+    pub accepts: Accepts,
+    /// Rows become visible by the commit of a checkpoint, each exactly once.
+    pub transactional: bool,
+}
+
+/// Validates all options of a table that is read. `schema` has its physical and metadata columns. No I/O.
+///
+/// # Errors
+/// [`Error::Config`], naming the option.
+pub fn describe_source(
+    connector: &str,
+    options: &BTreeMap<String, String>,
+    schema: &Schema,
+) -> Result<SourceDescription> {
+    let reader = OptionReader::new(connector, options);
+    let _ = (&reader, schema);
+    Err(unknown(connector, "read from", SOURCES, SINKS))
+}
+
+/// Validates all options of a table that is written to. No I/O.
+///
+/// # Errors
+/// [`Error::Config`], naming the option.
+pub fn describe_sink(
+    connector: &str,
+    options: &BTreeMap<String, String>,
+    schema: &Schema,
+    primary_key: &[u32],
+) -> Result<SinkDescription> {
+    let reader = OptionReader::new(connector, options);
+    let _ = (schema, primary_key);
+    match connector {
+        "blackhole" => blackhole::describe(reader),
+        _ => Err(unknown(connector, "written to", SINKS, SOURCES)),
+    }
+}
+
+/// A reader for one subtask.
+///
+/// # Errors
+/// [`Error::Config`] as [`describe_source`], [`Error::Restore`] for states that do not fit, [`Error::External`] where the system can't be reached.
+pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {
+    let _ = context;
+    Err(unknown(&spec.connector, "read from", SOURCES, SINKS))
+}
+
+/// A writer for one subtask.
+///
+/// # Errors
+/// As [`open_source`].
+pub fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
+    let _ = context;
+    let reader = OptionReader::new(&spec.connector, &spec.options);
+    match spec.connector.as_str() {
+        "blackhole" => blackhole::open(reader),
+        _ => Err(unknown(&spec.connector, "written to", SINKS, SOURCES)),
+    }
+}
+
+fn unknown(connector: &str, verb: &str, known: &[&str], other_way: &[&str]) -> Error {
+    let listed = quoted(known.iter().copied());
+    if other_way.contains(&connector) {
+        return Error::Config(format!(
+            "connector '{connector}' cannot be {verb}; the ones that can: {listed}"
+        ));
+    }
+    let hint = nearest(connector, known.iter().copied())
+        .map(|near| format!("; did you mean '{near}'?"))
+        .unwrap_or_default();
+    Error::Config(format!(
+        "there is no connector '{connector}' that can be {verb}{hint}; the ones that can: {listed}"
+    ))
+}
