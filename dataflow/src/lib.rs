@@ -3,9 +3,12 @@
 //! Owns: [`Batch`] and [`Element`], [`Operator`], [`SourceReader`], [`SinkWriter`], [`KeyedState`] and their test harness.
 //! Must never know: RocksDB, gRPC, tokio, a planner, or any particular operator or connector.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod batch;
 pub mod element;
 pub mod error;
+pub mod key;
 pub mod operator;
 pub mod schema;
 pub mod sink;

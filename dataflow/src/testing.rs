@@ -39,6 +39,11 @@ impl MemoryState {
     pub fn len(&self) -> usize {
         self.entries.len()
     }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 impl KeyedState for MemoryState {
