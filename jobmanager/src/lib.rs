@@ -1,1 +1,15 @@
+//! The job manager: a Raft-replicated record of jobs, and the leader that runs them.
+//!
+//! Owns: the log and the state it adds up to (`raft`, `meta`), who runs where (`members`, `scheduler`), a job's life (`job`), its
+//! checkpoints (`checkpoint`) and the services (`api`). The cores are pure (`MetaState::apply`, `Job::step`, `Coordinator`, `place`,
+//! `RestartPolicy`); `job/driver.rs` does what they ask for. Must never know: operators, or how an expression is executed.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod api;
+mod error;
+mod meta;
+mod raft;
+mod start;
+
+pub use error::{JobManagerError, LEADER_KEY};
+pub use start::{JobManager, JobManagerHandle};

@@ -1,0 +1,165 @@
+use weir_proto::v1::meta_command::Command;
+
+use super::*;
+use crate::meta::command;
+
+fn apply(state: &mut MetaState, command: Command) -> Result<Outcome, Refusal> {
+    state.apply(&command::at(7, command))
+}
+
+fn submit(state: &mut MetaState, request_id: &str, job_id: &str, retained: u32) -> Outcome {
+    let graph = v1::JobGraph {
+        name: "q5".to_owned(),
+        checkpoint: Some(v1::CheckpointConfig {
+            retained,
+            directory: "file:///c".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let jobs = v1::SubmitJobsCommand {
+        request_id: request_id.to_owned(),
+        jobs: vec![v1::NewJob {
+            job_id: job_id.to_owned(),
+            graph: Some(graph),
+            ..Default::default()
+        }],
+    };
+    apply(state, Command::SubmitJobs(jobs)).unwrap()
+}
+
+fn start(attempt: u64, newest: u64, restored: u64) -> Command {
+    Command::StartAttempt(v1::StartAttemptCommand {
+        job_id: "a".to_owned(),
+        attempt,
+        newest_checkpoint_id: newest,
+        restored_checkpoint_id: restored,
+        ..Default::default()
+    })
+}
+
+fn begin(attempt: u64) -> Command {
+    Command::BeginCheckpoint(v1::BeginCheckpointCommand {
+        job_id: "a".to_owned(),
+        attempt,
+    })
+}
+
+fn complete(attempt: u64, id: u64, savepoint: bool) -> Command {
+    Command::CompleteCheckpoint(v1::CompleteCheckpointCommand {
+        job_id: "a".to_owned(),
+        attempt,
+        checkpoint: Some(v1::CheckpointInfo {
+            checkpoint_id: id,
+            savepoint,
+            ..Default::default()
+        }),
+    })
+}
+
+fn checkpoint_ids(state: &MetaState) -> Vec<u64> {
+    let job = state.job("a").unwrap();
+    job.checkpoints.iter().map(|c| c.checkpoint_id).collect()
+}
+
+#[test]
+fn a_request_makes_its_jobs_once() {
+    let mut state = MetaState::default();
+    let first = submit(&mut state, "r", "a", 1);
+    assert_eq!(submit(&mut state, "r", "b", 1), first);
+    assert_eq!(state.jobs().count(), 1);
+    assert_eq!(state.job("a").unwrap().submitted_ms, 7);
+}
+
+#[test]
+fn only_the_current_attempt_completes_checkpoints() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 3);
+    apply(&mut state, start(1, 0, 0)).unwrap();
+    assert_eq!(apply(&mut state, begin(1)), Ok(Outcome::CheckpointId(1)));
+    apply(&mut state, complete(1, 1, false)).unwrap();
+    assert_eq!(apply(&mut state, begin(1)), Ok(Outcome::CheckpointId(2)));
+    apply(&mut state, start(2, 1, 1)).unwrap();
+    let error = apply(&mut state, complete(1, 2, false)).unwrap_err();
+    assert!(error.0.contains("attempt 2, not 1"), "{error}");
+    // The id of the abandoned checkpoint does not come back.
+    assert_eq!(apply(&mut state, begin(2)), Ok(Outcome::CheckpointId(3)));
+    assert_eq!(checkpoint_ids(&state), [1]);
+}
+
+#[test]
+fn a_recovery_does_not_pass_over_a_checkpoint_that_completed_meanwhile() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 3);
+    apply(&mut state, start(1, 0, 0)).unwrap();
+    apply(&mut state, complete(1, 1, false)).unwrap();
+    apply(&mut state, complete(1, 2, false)).unwrap();
+    assert!(apply(&mut state, start(2, 1, 1)).is_err());
+    assert!(apply(&mut state, start(3, 2, 2)).is_err());
+    // 2 is corrupt: it is dropped for good when 1 is restored.
+    apply(&mut state, start(2, 2, 1)).unwrap();
+    assert_eq!(checkpoint_ids(&state), [1]);
+}
+
+#[test]
+fn savepoints_do_not_push_checkpoints_out() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 2);
+    apply(&mut state, start(1, 0, 0)).unwrap();
+    for (id, savepoint) in [(1, false), (2, true), (3, false), (4, true), (5, false)] {
+        apply(&mut state, complete(1, id, savepoint)).unwrap();
+    }
+    assert_eq!(checkpoint_ids(&state), [2, 3, 4, 5]);
+    assert!(apply(&mut state, complete(1, 5, false)).is_err());
+}
+
+#[test]
+fn an_ended_job_takes_no_command() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 2);
+    apply(&mut state, command::end("a", v1::JobState::Canceled, "")).unwrap();
+    let job = state.job("a").unwrap();
+    assert!(job.cleaning && job.graph.is_none() && job.ended_ms == 7);
+    for late in [
+        start(1, 0, 0),
+        begin(0),
+        command::set_state("a", v1::JobState::Running),
+        command::end("a", v1::JobState::Failed, "late"),
+    ] {
+        assert!(apply(&mut state, late).is_err());
+    }
+    assert_eq!(state.job("a").unwrap().state(), v1::JobState::Canceled);
+}
+
+#[test]
+fn cancelling_is_not_taken_back() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 2);
+    apply(
+        &mut state,
+        command::set_state("a", v1::JobState::Cancelling),
+    )
+    .unwrap();
+    assert!(apply(&mut state, command::restarting("a", "boom")).is_err());
+    apply(&mut state, command::end("a", v1::JobState::Canceled, "")).unwrap();
+}
+
+#[test]
+fn old_ended_jobs_are_forgotten_but_not_before_they_are_cleaned() {
+    let mut state = MetaState::default();
+    for n in 0..end_job::REMEMBERED + 5 {
+        let id = format!("{n:032}");
+        submit(&mut state, &id, &id, 1);
+        apply(&mut state, command::end(&id, v1::JobState::Finished, "")).unwrap();
+        if n > 0 {
+            let cleaned = v1::JobCleanedCommand { job_id: id };
+            apply(&mut state, Command::JobCleaned(cleaned)).unwrap();
+        }
+    }
+    assert!(
+        state.job(&format!("{:032}", 0)).is_some(),
+        "not cleaned yet"
+    );
+    assert!(state.job(&format!("{:032}", 1)).is_none());
+    assert!(state.jobs().count() <= end_job::REMEMBERED + 2);
+}

@@ -1,0 +1,222 @@
+//! Starts a job manager: log, Raft, leader, server; and ends it in the opposite order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use weir_common::config::{Config, JobManagerConfig};
+use weir_common::limits;
+use weir_proto::transport::TlsMaterial;
+use weir_proto::v1::raft_transport_server::RaftTransportServer;
+
+use crate::api::raft_service::RaftService;
+use crate::error::JobManagerError;
+use crate::raft::log_store::LogStore;
+use crate::raft::{Identity, RaftHandle, RaftNode};
+
+/// Calls under way get this long at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// Entry point of the role.
+pub struct JobManager;
+
+/// A running job manager. To be ended by [`shutdown`](Self::shutdown).
+pub struct JobManagerHandle {
+    address: SocketAddr,
+    advertised: String,
+    node: RaftNode,
+    raft: RaftHandle,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl JobManager {
+    /// Opens the data folder, listens and takes part in Raft. Returns once it serves; whether anyone leads is another question
+    /// (see [`JobManagerHandle::wait_for_leader`]).
+    pub async fn start(config: Config) -> Result<JobManagerHandle, JobManagerError> {
+        let settings = &config.jobmanager;
+        let listener = listen(settings.bind).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| JobManagerError::Server(error.to_string()))?;
+        let peers = members(settings, address)?;
+        let advertised = peers.get(&settings.id).cloned().unwrap_or_default();
+        let tls = match &config.tls {
+            Some(tls) => Some(TlsMaterial::read(
+                &tls.ca,
+                &tls.certificate,
+                &tls.key,
+                tls.server_name.clone(),
+            )?),
+            None => None,
+        };
+        let identity = Identity {
+            cluster_id: config.cluster_id.clone(),
+            id: settings.id,
+            members: peers.len() as u64,
+        };
+        let data_dir = settings.data_dir.clone();
+        let for_log = identity.clone();
+        let log = tokio::task::spawn_blocking(move || LogStore::open(&data_dir, &for_log))
+            .await
+            .map_err(|error| JobManagerError::Stopped(error.to_string()))?
+            .map_err(crate::raft::node::StartError::from)?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (node, raft) = RaftNode::start(log, &identity, &peers, tls.as_ref(), &tasks, &stop)?;
+        let server = serve(listener, tls.as_ref(), &identity, &raft, &stop)?;
+        tracing::info!(%address, cluster = %config.cluster_id, id = settings.id, "job manager serves");
+        Ok(JobManagerHandle {
+            address,
+            advertised,
+            node,
+            raft,
+            tasks,
+            stop,
+            server,
+        })
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, JobManagerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| JobManagerError::Bind { address, source })
+}
+
+/// All members by id, this one included.
+fn members(
+    settings: &JobManagerConfig,
+    address: SocketAddr,
+) -> Result<BTreeMap<u64, String>, JobManagerError> {
+    let own = settings
+        .advertise
+        .clone()
+        .unwrap_or_else(|| address.to_string());
+    let peers = if settings.peers.is_empty() {
+        vec![own]
+    } else {
+        settings.peers.clone()
+    };
+    if ![1, 3].contains(&peers.len()) {
+        return Err(JobManagerError::Config(format!(
+            "jobmanager.peers has {} entries; 1 or 3 job managers are possible",
+            peers.len()
+        )));
+    }
+    if settings.id == 0 || settings.id > peers.len() as u64 {
+        return Err(JobManagerError::Config(format!(
+            "jobmanager.id is {}, but jobmanager.peers has {} entries; ids count from 1",
+            settings.id,
+            peers.len()
+        )));
+    }
+    Ok((1..).zip(peers).collect())
+}
+
+fn serve(
+    listener: TcpListener,
+    tls: Option<&TlsMaterial>,
+    identity: &Identity,
+    raft: &RaftHandle,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, JobManagerError> {
+    let failed = |error: &dyn std::fmt::Display| JobManagerError::Server(error.to_string());
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(weir_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| failed(&error))?;
+    let (_, health) = tonic_health::server::health_reporter();
+    let raft_service = RaftTransportServer::new(RaftService {
+        identity: identity.clone(),
+        raft: raft.clone(),
+    })
+    .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES);
+    let mut builder = Server::builder();
+    if let Some(tls) = tls {
+        builder = builder
+            .tls_config(tls.server())
+            .map_err(|error| failed(&error))?;
+    }
+    let router = builder
+        .tcp_nodelay(true)
+        .add_service(reflection)
+        .add_service(health)
+        .add_service(raft_service);
+    let stopped = stop.clone().cancelled_owned();
+    Ok(tokio::spawn(router.serve_with_incoming_shutdown(
+        TcpListenerStream::new(listener),
+        stopped,
+    )))
+}
+
+impl JobManagerHandle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// HOST:PORT under which others reach it.
+    pub fn advertised(&self) -> &str {
+        &self.advertised
+    }
+
+    /// Whether this member leads.
+    pub fn is_leader(&self) -> bool {
+        self.raft.status().borrow().leading
+    }
+
+    /// Waits until this member knows a leader; false if that takes longer than `timeout`.
+    pub async fn wait_for_leader(&self, timeout: Duration) -> bool {
+        let mut status = self.raft.status();
+        let own_is_ready = |status: &crate::raft::RaftStatus| {
+            status.leading || (status.leader != 0 && !status.leading)
+        };
+        matches!(
+            tokio::time::timeout(timeout, status.wait_for(own_is_ready)).await,
+            Ok(Ok(_))
+        )
+    }
+
+    /// Waits until it ends by itself, which it does only when something is broken: the error says what.
+    pub async fn wait(&mut self) -> Result<(), JobManagerError> {
+        let mut status = self.raft.status();
+        let raft_ended = async { while status.changed().await.is_ok() {} };
+        tokio::select! {
+            result = &mut self.server => match result {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(JobManagerError::Server(error.to_string())),
+                Err(error) => Err(JobManagerError::Server(error.to_string())),
+            },
+            () = raft_ended => Err(JobManagerError::Stopped(
+                "Raft has ended; the log has the reason".to_owned(),
+            )),
+        }
+    }
+
+    /// Ends everything it started. Jobs go on: their task managers look for another leader.
+    pub async fn shutdown(mut self) -> Result<(), JobManagerError> {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if !self.server.is_finished()
+            && tokio::time::timeout(SHUTDOWN_GRACE, &mut self.server)
+                .await
+                .is_err()
+        {
+            self.server.abort();
+        }
+        let node = self.node;
+        tokio::task::spawn_blocking(move || node.stop())
+            .await
+            .map_err(|error| JobManagerError::Stopped(error.to_string()))?
+            .map_err(JobManagerError::Stopped)
+    }
+}
