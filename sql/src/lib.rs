@@ -5,11 +5,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod catalog;
+pub mod dialect;
 pub mod error;
 pub mod options;
+pub mod parse;
 pub mod plan;
+mod stack;
 pub mod statement;
 pub mod tvf;
+pub mod types;
 
 pub use error::{Result, SqlError};
 pub use options::SessionOptions;
+pub use parse::{is_complete, parse_script};
+pub use statement::{Spanned, Statement};

@@ -1,0 +1,14 @@
+//! From text to statements. All of a script is read before any of it runs, so that a mistake in the last line is found first.
+
+pub(crate) mod create_table;
+pub(crate) mod errors;
+mod foreign;
+mod script;
+pub(crate) mod statement;
+pub mod types;
+pub(crate) mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use script::{is_complete, parse_script};
