@@ -1,1 +1,27 @@
+//! Keyed state in RocksDB: one database an operator instance, its local snapshots, their incremental upload, and restore at any
+//! parallelism.
+//!
+//! Owns: [`RocksState`] (the `KeyedState` of a running job), [`StateMemory`] (what all of a process' databases share), [`Uploader`].
+//! Must never know: operators, gRPC, how a checkpoint is coordinated.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod db;
+pub mod error;
+mod key;
+mod memory;
+mod restore;
+mod snapshot;
+mod state;
+mod upload;
+mod writer;
+
+pub use error::StateError;
+pub use memory::StateMemory;
+pub use restore::RestoreSource;
+pub use snapshot::PendingSnapshot;
+pub use state::{RocksState, StateOptions};
+pub use upload::{Transfers, Uploader};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, StateError>;

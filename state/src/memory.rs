@@ -1,0 +1,120 @@
+//! What all databases of a process share: one block cache, one budget for memtables (a part of the cache's), one set of
+//! background threads; and how a database is tuned.
+//!
+//! Reads are bulk point lookups and short scans; writes come in bulk at barriers. There may be dozens of databases with next to
+//! nothing in them, so nothing is allocated ahead.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Env, LogLevel, Options,
+    WriteBufferManager,
+};
+
+use crate::{Result, StateError};
+
+const MIB: usize = 1 << 20;
+/// Compactions and flushes of the whole process at once.
+const COMPACTION_THREADS: i32 = 2;
+const FLUSH_THREADS: i32 = 1;
+/// Least budget with which RocksDB still works well.
+const LEAST_BYTES: usize = 8 * MIB;
+
+/// The memory of keyed state in this process; one for all [`crate::RocksState`]s.
+pub struct StateMemory {
+    cache: Cache,
+    memtables: WriteBufferManager,
+    env: Env,
+    write_buffer_bytes: usize,
+}
+
+impl std::fmt::Debug for StateMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let used = self.cache.get_usage();
+        write!(f, "StateMemory({used} bytes used)")
+    }
+}
+
+impl StateMemory {
+    /// `bytes` is the whole of it: blocks, indexes, filters and memtables. Less than 8 MiB counts as 8 MiB.
+    pub fn new(bytes: u64) -> Result<Self> {
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .max(LEAST_BYTES);
+        let cache = Cache::new_lru_cache(bytes);
+        let memtables = WriteBufferManager::new_write_buffer_manager_with_cache(
+            bytes / 2,
+            false,
+            cache.clone(),
+        );
+        let mut env = Env::new().map_err(|error| StateError::Local {
+            context: "cannot start RocksDB".to_owned(),
+            message: error.to_string(),
+        })?;
+        env.set_low_priority_background_threads(COMPACTION_THREADS);
+        env.set_high_priority_background_threads(FLUSH_THREADS);
+        Ok(Self {
+            cache,
+            memtables,
+            env,
+            write_buffer_bytes: (bytes / 8).clamp(MIB, 64 * MIB),
+        })
+    }
+
+    /// Bytes of the budget that are in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.cache.get_usage() as u64
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_env(&self.env);
+        options.set_block_based_table_factory(&self.table_options());
+        self.tune_writes(&mut options);
+        // The log of RocksDB is of use for errors only, and one a database.
+        options.set_log_level(LogLevel::Error);
+        options.set_keep_log_file_num(1);
+        options.set_max_log_file_size(MIB);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        // The manifest is uploaded with each checkpoint; it is written anew when it has grown to this.
+        options.set_max_manifest_file_size(256 << 10);
+        options.set_manifest_preallocation_size(16 << 10);
+        options.set_skip_stats_update_on_db_open(true);
+        options
+    }
+
+    fn table_options(&self) -> BlockBasedOptions {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.cache);
+        table.set_block_size(8 << 10);
+        table.set_format_version(6);
+        table.set_index_type(BlockBasedIndexType::BinarySearch);
+        table.set_bloom_filter(10.0, false);
+        table.set_whole_key_filtering(true);
+        table.set_optimize_filters_for_memory(true);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_cache_index_and_filter_blocks_with_high_priority(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table
+    }
+
+    fn tune_writes(&self, options: &mut Options) {
+        options.set_write_buffer_manager(&self.memtables);
+        options.set_write_buffer_size(self.write_buffer_bytes);
+        options.set_max_write_buffer_number(3);
+        options.set_arena_block_size(64 << 10);
+        // One thread writes.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_enable_write_thread_adaptive_yield(false);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_max_background_jobs(COMPACTION_THREADS + FLUSH_THREADS);
+        options.set_level_zero_file_num_compaction_trigger(4);
+        options.set_level_zero_slowdown_writes_trigger(24);
+        options.set_level_zero_stop_writes_trigger(40);
+        // Small enough that a change of few keys does not send much again, large enough for few files.
+        options.set_target_file_size_base(32 << 20);
+        options.set_max_bytes_for_level_base(128 << 20);
+        options.set_max_open_files(512);
+    }
+}

@@ -1,0 +1,222 @@
+//! `KeyedState` on RocksDB.
+//!
+//! A state that was never written has no database, no thread and no folder: most operators of small jobs stay like that between
+//! barriers that find nothing changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use weir_common::ids::CheckpointId;
+use weir_common::key_group::{KeyGroup, KeyGroupRange};
+use weir_dataflow::state::{KeyedState, StateTable, StateWrites, Visit};
+use weir_dataflow::{Result as DataResult, SnapshotTarget};
+
+use crate::db::Db;
+use crate::memory::StateMemory;
+use crate::snapshot::{PendingSnapshot, SnapshotFolder};
+use crate::upload::SharedFiles;
+use crate::writer::Writer;
+use crate::{Result, StateError};
+
+/// Where and how a state lives.
+#[derive(Debug, Clone)]
+pub struct StateOptions {
+    /// A folder of this operator instance and attempt alone; created when needed, removed with the state.
+    pub folder: PathBuf,
+    /// The key groups of the subtask.
+    pub key_groups: KeyGroupRange,
+    /// Shared by the process.
+    pub memory: Arc<StateMemory>,
+}
+
+impl StateOptions {
+    /// Folder of the database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("db")
+    }
+}
+
+/// Keyed state of one operator instance.
+pub struct RocksState {
+    options: StateOptions,
+    writer: Option<Writer>,
+    shared: Arc<Mutex<SharedFiles>>,
+    /// Numbers the local folders of snapshots: an aborted checkpoint's may still be uploading.
+    snapshots: u64,
+}
+
+impl std::fmt::Debug for RocksState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RocksState({})", self.options.folder.display())
+    }
+}
+
+impl RocksState {
+    /// An empty state. What an earlier process left in the folder is removed.
+    pub fn open(options: StateOptions) -> Result<Self> {
+        clear(&options)?;
+        Ok(Self {
+            options,
+            writer: None,
+            shared: Arc::default(),
+            snapshots: 0,
+        })
+    }
+
+    pub(crate) fn with_database(
+        options: StateOptions,
+        db: Db,
+        shared: SharedFiles,
+    ) -> Result<Self> {
+        Ok(Self {
+            options,
+            writer: Some(Writer::of(db)?),
+            shared: Arc::new(Mutex::new(shared)),
+            snapshots: 0,
+        })
+    }
+
+    /// The cut: the snapshot has all writes before this call and none after. Takes no I/O; the rest is done by
+    /// [`PendingSnapshot::run`] on a thread that may block, while this state goes on being written.
+    pub fn snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        target: &SnapshotTarget,
+    ) -> Result<PendingSnapshot> {
+        let savepoint = matches!(target, SnapshotTarget::Savepoint(_));
+        let range = self.options.key_groups;
+        let Some(writer) = &self.writer else {
+            return Ok(PendingSnapshot::empty(range));
+        };
+        self.snapshots += 1;
+        let name = format!("snapshot-{}", self.snapshots);
+        let folder = SnapshotFolder(self.options.folder.join(name));
+        let made = writer.checkpoint(folder.0.clone())?;
+        if !savepoint {
+            self.shared.lock().begin(checkpoint);
+        }
+        let shared = Arc::clone(&self.shared);
+        Ok(PendingSnapshot::new(
+            range, checkpoint, savepoint, folder, made, shared,
+        ))
+    }
+
+    /// The checkpoint is complete: later ones may share its files. Unknown ids and savepoints' are passed over.
+    pub fn confirm(&mut self, checkpoint: CheckpointId) {
+        self.shared.lock().confirm(checkpoint);
+    }
+
+    /// The checkpoint will never complete; its files may be deleted from the store at any time.
+    pub fn abort(&mut self, checkpoint: CheckpointId) {
+        self.shared.lock().abort(checkpoint);
+    }
+
+    /// Bytes of files, memtables and changes on their way there.
+    pub fn size_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| {
+            let files = writer.current().map_or(0, Db::size_bytes);
+            files + writer.waiting_bytes() as u64
+        })
+    }
+
+    /// The database with all writes in it; `None` if there never was one.
+    fn settled(&self) -> Result<Option<&Db>> {
+        self.writer.as_ref().map(Writer::settled).transpose()
+    }
+
+    fn check_groups(&self, writes: &StateWrites) -> Result<()> {
+        let range = self.options.key_groups;
+        let groups = writes.entries.iter().map(|write| write.key_group);
+        let ranges = writes.deleted_ranges.iter().map(|range| range.key_group);
+        match groups.chain(ranges).find(|group| !range.contains(*group)) {
+            None => Ok(()),
+            Some(group) => Err(StateError::ForeignKeyGroup {
+                group,
+                first: range.first,
+                last: range.last,
+            }),
+        }
+    }
+}
+
+impl KeyedState for RocksState {
+    fn key_groups(&self) -> KeyGroupRange {
+        self.options.key_groups
+    }
+
+    fn multi_get(
+        &mut self,
+        table: StateTable,
+        keys: &[(KeyGroup, &[u8])],
+    ) -> DataResult<Vec<Option<Bytes>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.settled()? {
+            Some(db) => Ok(db.multi_get(table, keys)?),
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    fn write(&mut self, writes: StateWrites) -> DataResult<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.check_groups(&writes)?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None if writes.entries.iter().all(|write| write.value.is_none()) => return Ok(()),
+            none => none.insert(Writer::create(
+                self.options.database(),
+                Arc::clone(&self.options.memory),
+            )?),
+        };
+        Ok(writer.write(writes)?)
+    }
+
+    fn scan(&mut self, table: StateTable, visit: &mut Visit<'_>) -> DataResult<()> {
+        match self.settled()? {
+            Some(db) => db.scan(table, self.options.key_groups, visit),
+            None => Ok(()),
+        }
+    }
+
+    fn scan_group(
+        &mut self,
+        table: StateTable,
+        key_group: KeyGroup,
+        from: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> DataResult<()> {
+        match self.settled()? {
+            Some(db) => db.scan_group(table, key_group, from, visit),
+            None => Ok(()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.writer.is_none()
+    }
+}
+
+impl Drop for RocksState {
+    fn drop(&mut self) {
+        self.writer = None;
+        if let Err(error) = clear(&self.options) {
+            tracing::warn!("{error}; it is removed at the next start");
+        }
+    }
+}
+
+/// Removes the state's folder.
+pub(crate) fn clear(options: &StateOptions) -> Result<()> {
+    match std::fs::remove_dir_all(&options.folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let context = format!("cannot remove {}", options.folder.display());
+            Err(StateError::local(context, &error))
+        }
+        _ => Ok(()),
+    }
+}

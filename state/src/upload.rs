@@ -1,0 +1,261 @@
+//! Upload of a local snapshot: what an earlier, confirmed checkpoint has on the store is named again, the rest is sent in
+//! parallel under names that no other attempt uses.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use weir_common::ids::{AttemptId, CheckpointId};
+use weir_proto::v1;
+use weir_snapshot::{Store, paths};
+
+use crate::{Result, StateError};
+
+/// The right to use the network, shared by all states of a process.
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Transfers {
+    /// At most `limit` files at once are under way, on `runtime`.
+    pub fn new(runtime: Handle, limit: usize) -> Self {
+        let limit = limit.max(1);
+        Self {
+            runtime,
+            permits: Arc::new(Semaphore::new(limit)),
+            limit,
+        }
+    }
+
+    /// Does `transfer` for each item; the first error ends all. Blocks.
+    pub(crate) fn run<T, R, F>(&self, items: Vec<T>, transfer: impl Fn(T) -> F) -> Result<Vec<R>>
+    where
+        F: Future<Output = Result<R>>,
+    {
+        let all = stream::iter(items)
+            .map(|item| {
+                let transfer = transfer(item);
+                async {
+                    // Never closed, so there is no error to tell.
+                    let _permit = self.permits.acquire().await;
+                    transfer.await
+                }
+            })
+            .buffered(self.limit)
+            .try_collect();
+        self.runtime.block_on(all)
+    }
+}
+
+/// Where the snapshots of an attempt go.
+#[derive(Debug, Clone)]
+pub struct Uploader {
+    store: Store,
+    attempt: AttemptId,
+    transfers: Transfers,
+}
+
+/// A file of a local snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalFile {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+}
+
+impl LocalFile {
+    /// RocksDB never changes a table file, and never uses its number again.
+    fn can_be_shared(&self) -> bool {
+        self.name.ends_with(".sst")
+    }
+}
+
+impl Uploader {
+    /// `store` is the job's checkpoint folder, or for a savepoint the savepoint's own folder.
+    pub fn new(store: Store, attempt: AttemptId, transfers: Transfers) -> Self {
+        Self {
+            store,
+            attempt,
+            transfers,
+        }
+    }
+
+    /// Uploads every file; returns their references and the bytes sent.
+    pub(crate) fn upload_savepoint(
+        &self,
+        local: Vec<LocalFile>,
+    ) -> Result<(Vec<v1::FileRef>, u64)> {
+        let planned = local
+            .into_iter()
+            .map(|file| {
+                let path = paths::new_savepoint_file(&file.name);
+                (file, path)
+            })
+            .collect();
+        let uploaded = self.send(planned)?;
+        let bytes = uploaded.iter().map(|file| file.size_bytes).sum();
+        Ok((uploaded, bytes))
+    }
+
+    /// Uploads what can't be shared; returns references to all files and the bytes sent.
+    pub(crate) fn upload_checkpoint(
+        &self,
+        checkpoint: CheckpointId,
+        local: Vec<LocalFile>,
+        shared: &Mutex<SharedFiles>,
+    ) -> Result<(Vec<v1::FileRef>, u64)> {
+        let (mut files, new) = {
+            let mut shared = shared.lock();
+            let (reused, new): (Vec<_>, Vec<_>) = local
+                .into_iter()
+                .map(|file| (shared.find(checkpoint, &file), file))
+                .partition(|(found, _)| found.is_some());
+            let reused: Vec<_> = reused.into_iter().filter_map(|(found, _)| found).collect();
+            let new: Vec<_> = new
+                .into_iter()
+                .map(|(_, file)| self.name(checkpoint, file))
+                .collect();
+            shared.plan(checkpoint, &reused, &new);
+            (reused, new)
+        };
+        let uploaded = self.send(new)?;
+        let bytes = uploaded.iter().map(|file| file.size_bytes).sum();
+        files.extend(uploaded);
+        shared.lock().uploaded(checkpoint, &files);
+        Ok((files, bytes))
+    }
+
+    fn name(&self, checkpoint: CheckpointId, file: LocalFile) -> (LocalFile, String) {
+        let path = if file.can_be_shared() {
+            paths::new_shared_file(self.attempt, checkpoint, &file.name)
+        } else {
+            paths::new_private_file(self.attempt, checkpoint, &file.name)
+        };
+        (file, path)
+    }
+
+    fn send(&self, files: Vec<(LocalFile, String)>) -> Result<Vec<v1::FileRef>> {
+        self.transfers.run(files, |(file, path)| async move {
+            let info = self.store.put_file(&path, &file.path).await?;
+            if info.size_bytes != file.size_bytes {
+                return Err(StateError::Local {
+                    context: format!("cannot upload {}", file.path.display()),
+                    message: "its size has changed".to_owned(),
+                });
+            }
+            Ok(v1::FileRef {
+                path,
+                size_bytes: info.size_bytes,
+                checksum: info.checksum,
+                local_name: file.name,
+            })
+        })
+    }
+}
+
+/// Which files of this database are where on the store.
+///
+/// A checkpoint names a file of an earlier one only if that one is confirmed complete, and only if every checkpoint begun in
+/// between, which may have completed meanwhile without our knowing, names the same object: else dropping the earlier
+/// checkpoint could delete the object under the later one.
+#[derive(Debug, Default)]
+pub(crate) struct SharedFiles {
+    /// By local name.
+    confirmed: BTreeMap<String, v1::FileRef>,
+    pending: BTreeMap<CheckpointId, Pending>,
+}
+
+#[derive(Debug, Default)]
+enum Pending {
+    /// Its files' names on the store are not known yet.
+    #[default]
+    Begun,
+    /// Local name → path on the store.
+    Planned(BTreeMap<String, String>),
+    /// All of it is on the store.
+    Uploaded(BTreeMap<String, v1::FileRef>),
+}
+
+impl Pending {
+    fn path(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Begun => None,
+            Self::Planned(paths) => paths.get(name).map(String::as_str),
+            Self::Uploaded(files) => files.get(name).map(|file| file.path.as_str()),
+        }
+    }
+}
+
+impl SharedFiles {
+    /// After a restore: the files that were taken as they are.
+    pub(crate) fn restored<'a>(files: impl IntoIterator<Item = &'a v1::FileRef>) -> Self {
+        Self {
+            confirmed: tables(files),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, checkpoint: CheckpointId) {
+        self.pending.insert(checkpoint, Pending::Begun);
+    }
+
+    fn find(&self, checkpoint: CheckpointId, file: &LocalFile) -> Option<v1::FileRef> {
+        let known = self.confirmed.get(&file.name)?;
+        let agreed = self
+            .pending
+            .range(..checkpoint)
+            .all(|(_, pending)| pending.path(&file.name) == Some(&known.path));
+        (known.size_bytes == file.size_bytes && agreed).then(|| known.clone())
+    }
+
+    fn plan(
+        &mut self,
+        checkpoint: CheckpointId,
+        reused: &[v1::FileRef],
+        new: &[(LocalFile, String)],
+    ) {
+        let Some(pending) = self.pending.get_mut(&checkpoint) else {
+            return;
+        };
+        let reused = reused
+            .iter()
+            .map(|file| (file.local_name.clone(), file.path.clone()));
+        let new = new
+            .iter()
+            .map(|(file, path)| (file.name.clone(), path.clone()));
+        *pending = Pending::Planned(reused.chain(new).collect());
+    }
+
+    fn uploaded(&mut self, checkpoint: CheckpointId, files: &[v1::FileRef]) {
+        if let Some(pending) = self.pending.get_mut(&checkpoint) {
+            *pending = Pending::Uploaded(tables(files));
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, checkpoint: CheckpointId) {
+        if let Some(Pending::Uploaded(files)) = self.pending.remove(&checkpoint) {
+            self.confirmed = files;
+            // Older ones are subsumed.
+            self.pending = self.pending.split_off(&checkpoint);
+        }
+    }
+
+    pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {
+        self.pending.remove(&checkpoint);
+    }
+}
+
+fn tables<'a>(files: impl IntoIterator<Item = &'a v1::FileRef>) -> BTreeMap<String, v1::FileRef> {
+    files
+        .into_iter()
+        .filter(|file| file.local_name.ends_with(".sst"))
+        .map(|file| (file.local_name.clone(), file.clone()))
+        .collect()
+}
