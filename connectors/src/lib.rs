@@ -9,8 +9,13 @@
 mod blackhole;
 mod context;
 pub mod format;
+mod nexmark;
 mod options;
+mod pace;
 mod registry;
+mod split_state;
+#[cfg(test)]
+mod test_util;
 
 pub use context::{SinkContext, SourceContext};
 pub use options::OptionReader;

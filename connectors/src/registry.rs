@@ -7,11 +7,11 @@ use weir_dataflow::types::LogicalType;
 use weir_dataflow::{Error, Result, SinkWriter, SourceReader};
 use weir_proto::v1;
 
-use crate::blackhole;
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
+use crate::{blackhole, nexmark};
 
-const SOURCES: &[&str] = &[];
+const SOURCES: &[&str] = &["nexmark"];
 const SINKS: &[&str] = &["blackhole"];
 
 /// What the planner must know of a source.
@@ -55,8 +55,10 @@ pub fn describe_source(
     schema: &Schema,
 ) -> Result<SourceDescription> {
     let reader = OptionReader::new(connector, options);
-    let _ = (&reader, schema);
-    Err(unknown(connector, "read from", SOURCES, SINKS))
+    match connector {
+        "nexmark" => nexmark::describe(reader, schema),
+        _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
+    }
 }
 
 /// Validates all options of a table that is written to. No I/O.
@@ -82,8 +84,11 @@ pub fn describe_sink(
 /// # Errors
 /// [`Error::Config`] as [`describe_source`], [`Error::Restore`] for states that do not fit, [`Error::External`] where the system can't be reached.
 pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {
-    let _ = context;
-    Err(unknown(&spec.connector, "read from", SOURCES, SINKS))
+    let reader = OptionReader::new(&spec.connector, &spec.options);
+    match spec.connector.as_str() {
+        "nexmark" => nexmark::open(reader, context),
+        _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
+    }
 }
 
 /// A writer for one subtask.
