@@ -1,0 +1,257 @@
+//! The rules node by node; the children are coerced already.
+
+use std::sync::Arc;
+
+use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_expr::expr::{Between, Case, InList, Like, ScalarFunction};
+use datafusion_expr::{Expr, Operator};
+use weir_dataflow::types::{LogicalField, LogicalType};
+
+use super::types::{common_type, comparison_type};
+use super::{Coercer, binary, function_call, literal, type_of};
+use crate::error::{ExprError, Result};
+use crate::functions::{Argument, Function};
+
+impl Coercer {
+    pub(super) fn node(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
+        match expr {
+            Expr::Literal(..) => literal(expr),
+            Expr::BinaryExpr(node) => self.binary(*node.left, node.op, *node.right, schema),
+            Expr::Not(inner) => Ok(Expr::Not(Box::new(self.boolean(*inner, schema)?))),
+            Expr::IsTrue(inner) => Ok(Expr::IsTrue(Box::new(self.boolean(*inner, schema)?))),
+            Expr::IsFalse(inner) => Ok(Expr::IsFalse(Box::new(self.boolean(*inner, schema)?))),
+            Expr::IsUnknown(inner) => Ok(Expr::IsUnknown(Box::new(self.boolean(*inner, schema)?))),
+            Expr::IsNotTrue(inner) => Ok(Expr::IsNotTrue(Box::new(self.boolean(*inner, schema)?))),
+            Expr::IsNotFalse(inner) => {
+                Ok(Expr::IsNotFalse(Box::new(self.boolean(*inner, schema)?)))
+            }
+            Expr::IsNotUnknown(inner) => {
+                Ok(Expr::IsNotUnknown(Box::new(self.boolean(*inner, schema)?)))
+            }
+            Expr::Negative(inner) => negative(*inner),
+            Expr::Like(like) => self.like("__like", like, schema),
+            Expr::SimilarTo(like) => self.like("__similar", like, schema),
+            Expr::Between(between) => self.between(between, schema),
+            Expr::InList(list) => self.in_list(list, schema),
+            Expr::Case(case) => self.case(case, schema),
+            Expr::Cast(cast) => self.explicit_cast("__cast", *cast.expr, &cast.field, schema),
+            Expr::TryCast(cast) => {
+                self.explicit_cast("__try_cast", *cast.expr, &cast.field, schema)
+            }
+            Expr::ScalarFunction(call) => self.function(call, schema),
+            other => Ok(other),
+        }
+    }
+
+    fn explicit_cast(
+        &self,
+        function: &str,
+        expr: Expr,
+        field: &arrow::datatypes::Field,
+        schema: &DFSchema,
+    ) -> Result<Expr> {
+        let Some(target) = LogicalType::from_field(field) else {
+            return Err(ExprError::Type(format!(
+                "cannot cast to {}, which SQL does not have",
+                field.data_type()
+            )));
+        };
+        let expr = self.cast_to_same_layout(expr, &target, schema)?;
+        let from = type_of(&expr, schema)?.logical_type;
+        if function == "__cast" || from == target {
+            // What a failing cast does is the only difference.
+            if from == target || crate::cast::is_plain_widening(&from, &target) {
+                return self.labelled(expr, &from, &target, field, schema);
+            }
+        }
+        self.own_cast(function, expr, &from, &target)
+    }
+
+    /// A NULL needs no cast.
+    fn cast_to_same_layout(
+        &self,
+        expr: Expr,
+        target: &LogicalType,
+        schema: &DFSchema,
+    ) -> Result<Expr> {
+        match &expr {
+            Expr::Literal(value, _) if value.is_null() => self.cast_to(expr, target, schema),
+            _ => Ok(expr),
+        }
+    }
+
+    /// Keeps a cast that only names a type, since the name may differ (VARCHAR(10) to STRING); a literal's type is told by its cast.
+    fn labelled(
+        &self,
+        expr: Expr,
+        from: &LogicalType,
+        target: &LogicalType,
+        field: &arrow::datatypes::Field,
+        schema: &DFSchema,
+    ) -> Result<Expr> {
+        if from == target && !matches!(expr, Expr::Literal(..)) {
+            return Ok(expr);
+        }
+        let typed = type_of(&expr, schema)?;
+        let field = LogicalField {
+            logical_type: target.clone(),
+            nullable: typed.nullable,
+        }
+        .to_field(field.name());
+        Ok(Expr::Cast(datafusion_expr::expr::Cast {
+            expr: Box::new(expr),
+            field: Arc::new(field),
+        }))
+    }
+
+    fn function(&self, call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
+        let Some(function) = call.func.inner().downcast_ref::<Function>() else {
+            return Ok(Expr::ScalarFunction(call));
+        };
+        let args = call
+            .args
+            .into_iter()
+            .map(literal)
+            .collect::<Result<Vec<_>>>()?;
+        let arguments = args
+            .iter()
+            .map(|arg| {
+                Ok(Argument {
+                    logical_type: type_of(arg, schema)?.logical_type,
+                    literal: match arg {
+                        Expr::Literal(value, _) => Some(value),
+                        _ => None,
+                    },
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (params, _) = function.resolve(&arguments)?;
+        let args = args
+            .into_iter()
+            .zip(&params)
+            .map(|(arg, param)| match param {
+                LogicalType::Null => Ok(arg),
+                _ => self.cast_to(arg, param, schema),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Expr::ScalarFunction(ScalarFunction {
+            func: call.func,
+            args,
+        }))
+    }
+
+    fn like(&self, function: &str, like: Like, schema: &DFSchema) -> Result<Expr> {
+        if like.case_insensitive {
+            return Err(ExprError::Type(
+                "ILIKE is not supported; LOWER() both sides".to_owned(),
+            ));
+        }
+        let mut args = vec![*like.expr, *like.pattern];
+        if let Some(escape) = like.escape_char {
+            let escape = ScalarValue::Utf8(Some(escape.to_string()));
+            args.push(Expr::Literal(escape, None));
+        }
+        let found = self.function_of(function, args, schema)?;
+        Ok(if like.negated {
+            Expr::Not(Box::new(found))
+        } else {
+            found
+        })
+    }
+
+    fn function_of(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
+        self.node(function_call(name, args)?, schema)
+    }
+
+    fn between(&self, between: Between, schema: &DFSchema) -> Result<Expr> {
+        let (value, low, high) = (*between.expr, *between.low, *between.high);
+        let above = self.binary(value.clone(), Operator::GtEq, low, schema)?;
+        let below = self.binary(value, Operator::LtEq, high, schema)?;
+        let both = binary(above, Operator::And, below);
+        Ok(if between.negated {
+            Expr::Not(Box::new(both))
+        } else {
+            both
+        })
+    }
+
+    fn in_list(&self, list: InList, schema: &DFSchema) -> Result<Expr> {
+        let mut common = type_of(&list.expr, schema)?.logical_type;
+        for item in &list.list {
+            let item_type = type_of(item, schema)?.logical_type;
+            common = comparison_type(&common, &item_type).ok_or_else(|| {
+                ExprError::Type(format!("IN cannot compare {common} with {item_type}"))
+            })?;
+        }
+        let expr = Box::new(self.cast_to(*list.expr, &common, schema)?);
+        let items = list
+            .list
+            .into_iter()
+            .map(|item| self.cast_to(item, &common, schema))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Expr::InList(InList {
+            expr,
+            list: items,
+            negated: list.negated,
+        }))
+    }
+
+    fn case(&self, case: Case, schema: &DFSchema) -> Result<Expr> {
+        let mut types = Vec::new();
+        for (_, then) in &case.when_then_expr {
+            types.push(type_of(then, schema)?.logical_type);
+        }
+        if let Some(otherwise) = &case.else_expr {
+            types.push(type_of(otherwise, schema)?.logical_type);
+        }
+        let Some(result) = common_type(&types) else {
+            let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+            return Err(ExprError::Type(format!(
+                "the results of CASE have no common type: {}",
+                names.join(", ")
+            )));
+        };
+        let mut branches = Vec::with_capacity(case.when_then_expr.len());
+        for (when, then) in case.when_then_expr {
+            let when = match &case.expr {
+                Some(base) => self.binary(base.as_ref().clone(), Operator::Eq, *when, schema)?,
+                None => self.boolean(*when, schema)?,
+            };
+            let then = self.cast_to(*then, &result, schema)?;
+            branches.push((Box::new(when), Box::new(then)));
+        }
+        let else_expr = match case.else_expr {
+            Some(otherwise) => Some(Box::new(self.cast_to(*otherwise, &result, schema)?)),
+            None => None,
+        };
+        Ok(Expr::Case(Case {
+            expr: None,
+            when_then_expr: branches,
+            else_expr,
+        }))
+    }
+}
+
+/// A negative number is a literal, too.
+fn negative(inner: Expr) -> Result<Expr> {
+    let Expr::Literal(value, metadata) = &inner else {
+        return Ok(Expr::Negative(Box::new(inner)));
+    };
+    let negated = match value {
+        ScalarValue::Int32(Some(value)) => ScalarValue::Int64(Some(-i64::from(*value))),
+        ScalarValue::Int64(Some(value)) => match value.checked_neg() {
+            Some(value) => ScalarValue::Int64(Some(value)),
+            None => return Ok(Expr::Negative(Box::new(inner))),
+        },
+        ScalarValue::Float64(Some(value)) => ScalarValue::Float64(Some(-value)),
+        ScalarValue::Decimal128(Some(value), precision, scale) => {
+            ScalarValue::Decimal128(Some(-value), *precision, *scale)
+        }
+        ScalarValue::DurationMillisecond(Some(value)) => {
+            ScalarValue::DurationMillisecond(Some(-value))
+        }
+        ScalarValue::IntervalYearMonth(Some(value)) => ScalarValue::IntervalYearMonth(Some(-value)),
+        _ => return Ok(Expr::Negative(Box::new(inner))),
+    };
+    literal(Expr::Literal(negated, metadata.clone()))
+}
