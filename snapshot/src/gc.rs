@@ -96,3 +96,204 @@ fn named_by<'a>(manifests: &[&'a v1::Manifest]) -> BTreeSet<&'a str> {
         .map(|file| file.path.as_str())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use weir_common::config::S3Config;
+
+    /// A job manager, a task manager with three table files at most, and the store, in the smallest form.
+    #[derive(Default)]
+    struct Model {
+        store: BTreeSet<String>,
+        retained: Vec<v1::Manifest>,
+        attempt: u64,
+        checkpoint: u64,
+        /// Table files of the running database and where the last completed checkpoint has them.
+        tables: BTreeMap<u64, Option<String>>,
+        next_table: u64,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Flush,
+        Compact,
+        Checkpoint { completes: bool },
+        Restart,
+    }
+
+    impl Model {
+        fn step(&mut self, step: &Step, keep: usize) {
+            match step {
+                Step::Flush => {
+                    self.next_table += 1;
+                    self.tables.insert(self.next_table, None);
+                }
+                Step::Compact => {
+                    self.tables.clear();
+                    self.step(&Step::Flush, keep);
+                }
+                Step::Checkpoint { completes } => self.checkpoint(*completes, keep),
+                Step::Restart => self.restart(),
+            }
+        }
+
+        fn checkpoint(&mut self, completes: bool, keep: usize) {
+            self.checkpoint += 1;
+            let (attempt, id) = (AttemptId(self.attempt), CheckpointId(self.checkpoint));
+            let mut paths = vec![paths::new_private_file(attempt, id, "MANIFEST-1")];
+            let mut named = BTreeMap::new();
+            for (table, known) in &self.tables {
+                let new = || paths::new_shared_file(attempt, id, &format!("{table}.sst"));
+                let path = known.clone().unwrap_or_else(new);
+                named.insert(*table, Some(path.clone()));
+                paths.push(path);
+            }
+            self.store.extend(paths.iter().cloned());
+            if !completes {
+                return;
+            }
+            self.tables = named;
+            self.store.insert(paths::checkpoint_manifest(id));
+            self.retained.push(manifest(id.0, paths));
+            if self.retained.len() > keep {
+                let dropped = self.retained.remove(0);
+                let retained: Vec<_> = self.retained.iter().collect();
+                for path in of_dropped(&dropped, &retained) {
+                    assert!(self.store.remove(&path), "{path} was deleted before");
+                }
+            }
+        }
+
+        fn restart(&mut self) {
+            self.attempt += 1;
+            self.sweep(Some(Running {
+                attempt: AttemptId(self.attempt),
+                settled: CheckpointId(self.checkpoint),
+            }));
+        }
+
+        fn sweep(&mut self, running: Option<Running>) {
+            let listed: Vec<_> = self.store.iter().map(|path| listed(path)).collect();
+            let retained: Vec<_> = self.retained.iter().collect();
+            for path in orphans(&listed, &retained, running) {
+                self.store.remove(&path);
+            }
+        }
+
+        fn named(&self) -> BTreeSet<String> {
+            let retained: Vec<_> = self.retained.iter().collect();
+            let mut named: BTreeSet<_> =
+                named_by(&retained).into_iter().map(str::to_owned).collect();
+            named.extend(
+                self.retained.iter().map(|manifest| {
+                    paths::checkpoint_manifest(CheckpointId(manifest.checkpoint_id))
+                }),
+            );
+            named
+        }
+    }
+
+    fn listed(path: &str) -> Listed {
+        Listed {
+            path: path.to_owned(),
+            size_bytes: 1,
+            modified_ms: 0,
+        }
+    }
+
+    fn manifest(checkpoint_id: u64, paths: Vec<String>) -> v1::Manifest {
+        let file = |path| v1::FileRef {
+            path,
+            ..v1::FileRef::default()
+        };
+        v1::Manifest {
+            checkpoint_id,
+            operators: vec![v1::OperatorSnapshot {
+                keyed: Some(v1::KeyedState {
+                    files: paths.into_iter().map(file).collect(),
+                    ..v1::KeyedState::default()
+                }),
+                ..v1::OperatorSnapshot::default()
+            }],
+            ..v1::Manifest::default()
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Flush),
+            1 => Just(Step::Compact),
+            4 => any::<bool>().prop_map(|completes| Step::Checkpoint { completes }),
+            1 => Just(Step::Restart),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_named_is_deleted_and_nothing_else_is_left(
+            steps in prop::collection::vec(step(), 1..60),
+            keep in 1usize..4,
+        ) {
+            let mut model = Model::default();
+            for step in &steps {
+                model.step(step, keep);
+                let missing: Vec<_> = model.named().difference(&model.store).cloned().collect();
+                prop_assert!(missing.is_empty(), "after {step:?}: {missing:?}");
+            }
+            model.sweep(None);
+            prop_assert_eq!(&model.store, &model.named());
+        }
+    }
+
+    #[test]
+    fn files_of_a_checkpoint_under_way_are_no_orphans() {
+        let paths = [
+            "shared/2-7-u-1.sst",
+            "chk-7/2-u-MANIFEST-1",
+            "shared/2-6-u-1.sst",
+            "shared/1-9-u-1.sst",
+            "chk-6/_metadata",
+            "chk-7/_metadata",
+            "notes.txt",
+        ];
+        let running = Running {
+            attempt: AttemptId(2),
+            settled: CheckpointId(6),
+        };
+        let all: Vec<_> = paths.iter().map(|path| listed(path)).collect();
+        let doomed = orphans(&all, &[], Some(running));
+        assert_eq!(
+            doomed,
+            [
+                "shared/2-6-u-1.sst",
+                "shared/1-9-u-1.sst",
+                "chk-6/_metadata"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dropped_checkpoint_leaves_its_shared_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().to_string_lossy(), &S3Config::default()).unwrap();
+        let all = [
+            "shared/1-1-u-1.sst",
+            "shared/1-1-u-2.sst",
+            "shared/1-2-u-3.sst",
+        ];
+        for path in all.iter().chain(&["chk-1/_metadata", "chk-2/_metadata"]) {
+            store.put(path, Bytes::from_static(b"x")).await.unwrap();
+        }
+        let files = |range: &[&str]| range.iter().map(|path| (*path).to_owned()).collect();
+        let (old, new) = (manifest(1, files(&all[..2])), manifest(2, files(&all[1..])));
+        drop_checkpoint(&store, &old, &[&new]).await.unwrap();
+        let left: Vec<_> = store.list("").await.unwrap();
+        let left: Vec<_> = left.iter().map(|object| object.path.as_str()).collect();
+        assert_eq!(left, ["chk-2/_metadata", all[1], all[2]]);
+        assert!(!dir.path().join("chk-1").exists());
+    }
+}

@@ -564,3 +564,6 @@ fn normalise(path: &Path) -> PathBuf {
     }
     normal
 }
+
+#[cfg(test)]
+mod tests;
