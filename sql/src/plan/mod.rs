@@ -1,12 +1,44 @@
 //! From a query's syntax tree to the graph of a job.
+//!
+//! The way: names and types are resolved into relations (`query`, `from`, `select_aggregate` on `scope` and `expr`), these are rewritten
+//! (`optimize`, `prune`, `share`), become operators with exchanges between them (`lower`), and are chained into vertices (`graph`).
+
+mod aggregate;
+mod call;
+mod encode;
+mod error;
+mod explain;
+mod expr;
+mod from;
+mod graph;
+mod join;
+mod literal;
+mod lower;
+mod optimize;
+mod prune;
+mod query;
+mod rel;
+mod scan;
+mod scope;
+mod select_aggregate;
+mod share;
+mod sink;
+mod text;
+
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use sqlparser::ast;
+use weir_connectors::Accepts;
 use weir_dataflow::types::LogicalField;
-use weir_proto::v1::JobGraph;
+use weir_proto::v1::{self, JobGraph};
 
+use self::lower::{Lowering, Settings};
+use self::query::Planner;
+use self::rel::{Column, RelOp, RelRef};
+use self::sink::SinkPlan;
 use crate::catalog::{Catalog, Table};
-use crate::error::{Result, SqlError};
+use crate::error::Result;
 use crate::options::SessionOptions;
 use crate::statement::{ExplainTarget, Insert};
 
@@ -43,6 +75,9 @@ pub enum TimeAttribute {
     Proctime,
 }
 
+/// Version of the graph's meaning.
+const FORMAT_VERSION: u32 = 1;
+
 /// One job that runs all `inserts`. `name`: 'pipeline.name', or made from the targets if that is not set.
 pub fn plan_insert(
     catalog: &Catalog,
@@ -50,8 +85,8 @@ pub fn plan_insert(
     inserts: &[Insert],
     name: &str,
 ) -> Result<JobGraph> {
-    let _ = (catalog, options, inserts, name);
-    Err(SqlError::unsupported("INSERT"))
+    let mut sinks = sinks(catalog, inserts)?;
+    job(options, &lower(options, &mut sinks)?, name)
 }
 
 /// The job of a bare query.
@@ -60,8 +95,16 @@ pub fn plan_query(
     options: &SessionOptions,
     query: &ast::Query,
 ) -> Result<PlannedQuery> {
-    let _ = (catalog, options, query);
-    Err(SqlError::unsupported("SELECT"))
+    let rel = optimize::optimize(&Planner::new(catalog).query(query)?);
+    let mut sinks = [sink::collect(rel)];
+    let lowering = lower(options, &mut sinks)?;
+    let rel = &sinks[0].rel;
+    Ok(PlannedQuery {
+        graph: job(options, &lowering, "collect")?,
+        schema: Arc::new(rel::row_schema(&rel.columns)),
+        upsert_key: upsert_key(rel).unwrap_or_default(),
+        changelog: rel.updating,
+    })
 }
 
 /// The plan as text. `changelog_mode`: with the row kinds that each step emits.
@@ -71,34 +114,130 @@ pub fn explain(
     target: &ExplainTarget,
     changelog_mode: bool,
 ) -> Result<String> {
-    let _ = (catalog, options, target, changelog_mode);
-    Err(SqlError::unsupported("EXPLAIN"))
+    let mut sinks = match target {
+        ExplainTarget::Query(query) => {
+            vec![sink::collect(optimize::optimize(
+                &Planner::new(catalog).query(query)?,
+            ))]
+        }
+        ExplainTarget::Inserts(inserts) => sinks(catalog, inserts)?,
+    };
+    let lowering = lower(options, &mut sinks)?;
+    Ok(explain::explain(
+        &lowering,
+        options.parallelism(),
+        changelog_mode,
+    ))
 }
 
 /// All columns of a table with the types of its computed ones; fails if an expression of the table can't be typed.
 pub fn table_schema(
-    catalog: &Catalog,
-    options: &SessionOptions,
+    _catalog: &Catalog,
+    _options: &SessionOptions,
     table: &Table,
 ) -> Result<Vec<ResolvedColumn>> {
-    let _ = (catalog, options);
-    let columns = table.columns.iter().filter_map(|column| {
-        let field = crate::ddl::declared(&column.kind)?.clone();
-        Some(ResolvedColumn {
-            name: column.name.clone(),
-            field,
-            time_attribute: None,
-        })
-    });
-    Ok(columns.collect())
+    Ok(scan::columns(table)?.into_iter().map(resolved).collect())
 }
 
 /// The columns of a query; CREATE VIEW is checked by it.
 pub fn query_schema(
     catalog: &Catalog,
-    options: &SessionOptions,
+    _options: &SessionOptions,
     query: &ast::Query,
 ) -> Result<Vec<ResolvedColumn>> {
-    let _ = (catalog, options, query);
-    Ok(Vec::new())
+    let rel = Planner::new(catalog).query(query)?;
+    Ok(rel.columns.iter().cloned().map(resolved).collect())
+}
+
+fn resolved(column: Column) -> ResolvedColumn {
+    ResolvedColumn {
+        name: column.name,
+        field: column.field,
+        time_attribute: column.time,
+    }
+}
+
+fn sinks(catalog: &Catalog, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
+    inserts
+        .iter()
+        .map(|insert| {
+            let query = Planner::new(catalog).query(&insert.query)?;
+            let mut plan = sink::plan(catalog, insert, query)?;
+            plan.rel = optimize::optimize(&plan.rel);
+            Ok(plan)
+        })
+        .collect()
+}
+
+/// The operators of all sinks.
+fn lower(options: &SessionOptions, sinks: &mut [SinkPlan]) -> Result<Lowering> {
+    let mut rels: Vec<RelRef> = sinks.iter().map(|sink| sink.rel.clone()).collect();
+    share::share_scans(&mut rels);
+    let mut lowering = Lowering::new(settings(options));
+    let mut need = Vec::with_capacity(sinks.len());
+    for (sink, rel) in sinks.iter_mut().zip(rels) {
+        sink.rel = rel;
+        lowering.sink(sink)?;
+        need.push(needs_update_before(sink));
+    }
+    lowering.settle_update_before(need);
+    Ok(lowering)
+}
+
+/// A sink that is updated by the key of the changelog itself has no use for `-U` rows.
+fn needs_update_before(sink: &SinkPlan) -> bool {
+    let by_key = sink.accepts == Accepts::Upsert && !sink.primary_key.is_empty();
+    let same_key = upsert_key(&sink.rel).is_some_and(|mut key| {
+        let mut wanted = sink.primary_key.clone();
+        key.sort_unstable();
+        wanted.sort_unstable();
+        key == wanted
+    });
+    !(by_key && same_key)
+}
+
+/// The columns by which the rows of a relation are updated; `None` if they are not, or the key was projected away.
+fn upsert_key(rel: &RelRef) -> Option<Vec<usize>> {
+    match &rel.op {
+        RelOp::GroupAggregate { keys, .. } => Some((0..keys.len()).collect()),
+        RelOp::Calc {
+            input, projection, ..
+        } => upsert_key(input)?
+            .into_iter()
+            .map(|key| {
+                projection
+                    .iter()
+                    .position(|expr| rel::as_input_ref(expr) == Some(key))
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+fn settings(options: &SessionOptions) -> Settings {
+    let phases = options.get("table.optimizer.agg-phase-strategy");
+    Settings {
+        state_ttl_ms: options.state_ttl_ms(),
+        idle_timeout_ms: options.idle_timeout_ms(),
+        two_phase: options.flag("table.exec.mini-batch.enabled", false)
+            && phases != Some("ONE_PHASE"),
+    }
+}
+
+fn job(options: &SessionOptions, lowering: &Lowering, name: &str) -> Result<JobGraph> {
+    let (vertices, edges) = graph::build(lowering, options.parallelism());
+    Ok(v1::JobGraph {
+        format_version: FORMAT_VERSION,
+        name: name.to_owned(),
+        max_parallelism: options.max_parallelism()?,
+        vertices,
+        edges,
+        checkpoint: Some(options.checkpoint()),
+        restart: Some(options.restart()),
+        options: options
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+        bounded: lowering.bounded(),
+    })
 }

@@ -1,0 +1,292 @@
+//! Calls: scalar and aggregate functions, and the special syntax that stands for functions (EXTRACT, SUBSTRING ... FROM).
+
+use datafusion_common::ScalarValue;
+use datafusion_expr::Expr;
+use sqlparser::ast::{
+    self, CeilFloorKind, DuplicateTreatment, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, TrimWhereField,
+};
+
+use super::aggregate;
+use super::expr::{
+    AggregateCall, Analyzer, check_condition, coerce, literal_expr, text, unsupported,
+};
+use super::rel::input_ref;
+use crate::error::{Result, SqlError};
+
+/// Functions that may be written without parentheses.
+const NULLARY: [&str; 6] = [
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_ROW_TIMESTAMP",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+];
+
+/// A name that is a function without parentheses.
+pub(super) fn nullary(name: &str) -> Option<Expr> {
+    let known = NULLARY
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(name))?;
+    scalar(known, Vec::new()).ok()
+}
+
+/// A call of a scalar function; its arguments are checked when the expression is coerced.
+pub(super) fn scalar(name: &str, arguments: Vec<Expr>) -> Result<Expr> {
+    let Some(function) = weir_expr::functions::lookup(name) else {
+        let all = weir_expr::functions::all();
+        let known: Vec<String> = all
+            .iter()
+            .map(|function| function.name().to_uppercase())
+            .chain(aggregate::names().map(str::to_owned))
+            .collect();
+        return Err(SqlError::new(format!("unknown function '{name}'"))
+            .did_you_mean(name, known.iter().map(String::as_str)));
+    };
+    Ok(function.call(arguments))
+}
+
+/// Syntax that stands for a function.
+pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Result<Expr> {
+    use ast::Expr as E;
+    let (name, arguments) = match expr {
+        E::Function(function) => return call(analyzer, function, expr),
+        E::Extract {
+            field,
+            expr: operand,
+            ..
+        } => (
+            "EXTRACT",
+            vec![text(&field.to_string()), analyzer.raw(operand)?],
+        ),
+        E::Position { expr: part, r#in } => {
+            ("POSITION", vec![analyzer.raw(part)?, analyzer.raw(r#in)?])
+        }
+        E::Substring {
+            expr: operand,
+            substring_from,
+            substring_for,
+            ..
+        } => {
+            let mut arguments = vec![analyzer.raw(operand)?];
+            let rest = substring_from.iter().chain(substring_for);
+            for argument in rest {
+                arguments.push(analyzer.raw(argument)?);
+            }
+            ("SUBSTRING", arguments)
+        }
+        E::Overlay {
+            expr: operand,
+            overlay_what,
+            overlay_from,
+            overlay_for,
+        } => {
+            let mut arguments = vec![analyzer.raw(operand)?];
+            let rest = [overlay_what, overlay_from].into_iter().chain(overlay_for);
+            for argument in rest {
+                arguments.push(analyzer.raw(argument)?);
+            }
+            ("OVERLAY", arguments)
+        }
+        E::Trim {
+            trim_where,
+            trim_what,
+            expr: operand,
+            ..
+        } => {
+            let name = match trim_where {
+                None | Some(TrimWhereField::Both) => "BTRIM",
+                Some(TrimWhereField::Leading) => "LTRIM",
+                Some(TrimWhereField::Trailing) => "RTRIM",
+            };
+            let mut arguments = vec![analyzer.raw(operand)?];
+            if let Some(what) = trim_what {
+                arguments.push(analyzer.raw(what)?);
+            }
+            (name, arguments)
+        }
+        E::Ceil {
+            expr: operand,
+            field,
+        } => ("CEIL", round(analyzer, operand, field)?),
+        E::Floor {
+            expr: operand,
+            field,
+        } => ("FLOOR", round(analyzer, operand, field)?),
+        E::SimilarTo {
+            negated,
+            expr: operand,
+            pattern,
+            escape_char: None,
+        } => {
+            let arguments = vec![analyzer.raw(operand)?, analyzer.raw(pattern)?];
+            let similar = scalar("SIMILAR", arguments).map_err(|_| unsupported(expr))?;
+            return Ok(if *negated {
+                Expr::Not(Box::new(similar))
+            } else {
+                similar
+            });
+        }
+        E::Array(array) => {
+            let items = array.elem.iter().map(|item| analyzer.raw(item));
+            ("ARRAY", items.collect::<Result<_>>()?)
+        }
+        E::Tuple(items) => {
+            let items = items.iter().map(|item| analyzer.raw(item));
+            ("ROW", items.collect::<Result<_>>()?)
+        }
+        other => return Err(unsupported(other)),
+    };
+    scalar(name, arguments).map_err(|_| unsupported(expr))
+}
+
+/// CEIL(x), CEIL(x TO HOUR)
+fn round(
+    analyzer: &mut Analyzer<'_>,
+    operand: &ast::Expr,
+    field: &CeilFloorKind,
+) -> Result<Vec<Expr>> {
+    let mut arguments = vec![analyzer.raw(operand)?];
+    match field {
+        CeilFloorKind::DateTimeField(ast::DateTimeField::NoDateTime) => {}
+        CeilFloorKind::DateTimeField(unit) => arguments.push(text(&unit.to_string())),
+        CeilFloorKind::Scale(_) => return Err(unsupported(operand)),
+    }
+    Ok(arguments)
+}
+
+fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> Result<Expr> {
+    let name = function.name.to_string().replace('`', "");
+    if function.over.is_some() {
+        return Err(SqlError::unsupported("OVER").at(whole));
+    }
+    if !function.within_group.is_empty() {
+        return Err(SqlError::unsupported("WITHIN GROUP").at(whole));
+    }
+    if function.null_treatment.is_some() {
+        return Err(SqlError::unsupported("IGNORE NULLS").at(whole));
+    }
+    if let Some(known) = aggregate::find(&name).map_err(|error| error.at(whole))? {
+        return aggregate_call(analyzer, known, function, whole);
+    }
+    if function.filter.is_some() {
+        return Err(SqlError::new(format!("{name} is no aggregate: it takes no FILTER")).at(whole));
+    }
+    let arguments = match &function.args {
+        FunctionArguments::None => Vec::new(),
+        FunctionArguments::Subquery(_) => return Err(unsupported(whole)),
+        FunctionArguments::List(list) => {
+            if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+                return Err(unsupported(whole));
+            }
+            let arguments = list.args.iter().map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => analyzer.raw(expr),
+                _ => Err(unsupported(whole)),
+            });
+            arguments.collect::<Result<_>>()?
+        }
+    };
+    scalar(&name, arguments).map_err(|error| error.at(whole))
+}
+
+fn aggregate_call(
+    analyzer: &mut Analyzer<'_>,
+    name: &'static str,
+    function: &Function,
+    whole: &ast::Expr,
+) -> Result<Expr> {
+    let Some(aggregates) = analyzer.aggregates.take() else {
+        return Err(SqlError::new(format!(
+            "{} cannot have the aggregate {name}",
+            analyzer.clause
+        ))
+        .at(whole));
+    };
+    // Arguments and filter can't hold an aggregate: the collector is out of the way while they are read.
+    let clause = std::mem::replace(&mut analyzer.clause, "an aggregate");
+    let call = read_aggregate(analyzer, name, function, whole);
+    analyzer.clause = clause;
+    let call = call.map(|call| {
+        let known = aggregates.iter().position(|other| *other == call);
+        known.unwrap_or_else(|| {
+            aggregates.push(call);
+            aggregates.len() - 1
+        })
+    });
+    analyzer.aggregates = Some(aggregates);
+    Ok(input_ref(analyzer.scope.columns.len() + call?))
+}
+
+fn read_aggregate(
+    analyzer: &mut Analyzer<'_>,
+    name: &'static str,
+    function: &Function,
+    whole: &ast::Expr,
+) -> Result<AggregateCall> {
+    let FunctionArguments::List(list) = &function.args else {
+        return Err(unsupported(whole));
+    };
+    if !list.clauses.is_empty() {
+        return Err(unsupported(whole));
+    }
+    let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+    let mut arguments = Vec::new();
+    let mut argument_types = Vec::new();
+    for argument in &list.args {
+        match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard)
+                if name == "COUNT" && !distinct && list.args.len() == 1 => {}
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                let (typed, field) = analyzer.typed(expr)?;
+                arguments.push(typed);
+                argument_types.push(field);
+            }
+            _ => return Err(unsupported(whole)),
+        }
+    }
+    aggregate::result_type(name, &argument_types, false).map_err(|error| error.at(whole))?;
+    // COUNT of what is never NULL counts rows.
+    if name == "COUNT" && !distinct && argument_types.iter().all(|field| !field.nullable) {
+        arguments.clear();
+        argument_types.clear();
+    }
+    let filter = match &function.filter {
+        None => None,
+        Some(filter) => {
+            let (typed, field) = analyzer.typed(filter)?;
+            check_condition("FILTER", &field).map_err(|error| error.at(filter.as_ref()))?;
+            Some(typed)
+        }
+    };
+    Ok(AggregateCall {
+        function: name,
+        arguments,
+        // MIN and MAX do not care, and need no set of the values then.
+        distinct: distinct && !matches!(name, "MIN" | "MAX"),
+        filter,
+        argument_types,
+    })
+}
+
+/// PROCTIME() as a whole expression: a processing-time attribute.
+pub(super) fn is_proctime(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Function(function)
+        if function.name.to_string().eq_ignore_ascii_case("PROCTIME"))
+}
+
+/// TRUE, folded where possible.
+pub(super) fn is_true(expr: &Expr) -> bool {
+    *expr == literal_expr(ScalarValue::Boolean(Some(true)))
+}
+
+/// A cast that Flink does by itself when a value goes into a column of another type.
+pub(super) fn implicit_cast(
+    expr: Expr,
+    target: &weir_dataflow::types::LogicalField,
+    schema: &datafusion_common::DFSchema,
+) -> Result<Expr> {
+    let field = std::sync::Arc::new(target.to_field("cast"));
+    let cast = Expr::Cast(datafusion_expr::Cast::new_from_field(Box::new(expr), field));
+    coerce(cast, schema).map(|(expr, _)| expr)
+}

@@ -1,0 +1,338 @@
+//! FROM: tables, views, subqueries, windowing functions, and how several of them are joined.
+
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+use sqlparser::ast::{
+    Ident, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+};
+use weir_dataflow::types::{LogicalField, LogicalType};
+use weir_proto::v1::{JoinKind, WindowKind};
+
+use super::expr::Analyzer;
+use super::query::{Planner, filter_by, rename};
+use super::rel::{Column, Rel, RelOp, RelRef, Window, WindowColumns, collect_inputs, conjuncts};
+use super::scope::Scope;
+use super::{TimeAttribute, join, scan};
+use crate::catalog::Relation;
+use crate::error::{Result, SqlError};
+use crate::statement::relation_name;
+use crate::tvf::{TvfInput, WindowTvf, window_tvf};
+
+/// A relation of FROM with its names.
+type Named = (RelRef, Scope);
+
+/// Conditions that are not yet part of the relation, over its columns.
+struct Joined {
+    rel: RelRef,
+    scope: Scope,
+}
+
+impl Planner<'_> {
+    /// All of FROM with the WHERE on it.
+    pub fn from(
+        &mut self,
+        tables: &[TableWithJoins],
+        selection: Option<&sqlparser::ast::Expr>,
+    ) -> Result<Named> {
+        let Some((first, others)) = tables.split_first() else {
+            return Err(SqlError::unsupported("SELECT without FROM"));
+        };
+        let (rel, scope) = self.relation(&first.relation)?;
+        let mut joined = Joined { rel, scope };
+        // Names of WHERE are known when all of FROM is, but a comma's join needs its conditions before.
+        let mut later: Vec<(&TableFactor, Option<&JoinOperator>)> = Vec::new();
+        later.extend(
+            first
+                .joins
+                .iter()
+                .map(|join| (&join.relation, Some(&join.join_operator))),
+        );
+        for other in others {
+            later.push((&other.relation, None));
+            let joins = other.joins.iter();
+            later.extend(joins.map(|join| (&join.relation, Some(&join.join_operator))));
+        }
+        refuse_global(tables)?;
+        if later.is_empty() {
+            let conditions = where_conditions(selection, &joined.scope)?;
+            return Ok((filter_by(joined.rel, conditions), joined.scope));
+        }
+        let mut planned = Vec::with_capacity(later.len());
+        for (factor, operator) in later {
+            let (rel, scope) = self.relation(factor)?;
+            planned.push((rel, scope, operator, factor));
+        }
+        let mut whole = joined.scope.clone();
+        for (_, scope, ..) in &planned {
+            append(&mut whole, scope)?;
+        }
+        let mut conditions = where_conditions(selection, &whole)?;
+        for (rel, scope, operator, factor) in planned {
+            joined = self
+                .join(joined, (rel, scope), operator, &mut conditions)
+                .map_err(|error| error.at(factor))?;
+        }
+        Ok((filter_by(joined.rel, conditions), joined.scope))
+    }
+
+    /// One join. Of the WHERE's conditions an inner join takes those that speak of its columns only.
+    fn join(
+        &mut self,
+        left: Joined,
+        (right, right_scope): Named,
+        operator: Option<&JoinOperator>,
+        selection: &mut Vec<Expr>,
+    ) -> Result<Joined> {
+        let (kind, constraint) = join_kind(operator)?;
+        let mut scope = left.scope.clone();
+        append(&mut scope, &right_scope)?;
+        let mut conditions = match constraint {
+            Some(JoinConstraint::On(on)) => conjuncts(&Analyzer::new(&scope, "ON")?.condition(on)?),
+            None | Some(JoinConstraint::None) => Vec::new(),
+            Some(JoinConstraint::Using(_)) => return Err(SqlError::unsupported("JOIN ... USING")),
+            Some(JoinConstraint::Natural) => return Err(SqlError::unsupported("NATURAL JOIN")),
+        };
+        if kind == JoinKind::Inner {
+            let width = scope.columns.len();
+            let (mine, others) = std::mem::take(selection)
+                .into_iter()
+                .partition(|condition| reads_below(condition, width));
+            conditions.extend::<Vec<Expr>>(mine);
+            *selection = others;
+        }
+        let rel = join::window_join(kind, left.rel, right, conditions)?;
+        if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+            scope.columns.truncate(rel.columns.len());
+        }
+        for (entry, column) in scope.columns.iter_mut().zip(&rel.columns) {
+            entry.column = column.clone();
+        }
+        Ok(Joined { rel, scope })
+    }
+
+    fn relation(&mut self, factor: &TableFactor) -> Result<Named> {
+        if let Some(tvf) = window_tvf(factor) {
+            return self.window_function(&tvf?).map_err(|e| e.at(factor));
+        }
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                version: None,
+                sample: None,
+                ..
+            } => {
+                let rel = self.named(name)?;
+                let own = relation_name(name)?.value.clone();
+                aliased(rel, Some(&own), alias.as_ref())
+            }
+            TableFactor::Derived {
+                lateral: false,
+                subquery,
+                alias,
+                sample: None,
+            } => aliased(self.query(subquery)?, None, alias.as_ref()),
+            other => Err(refused(other).at(other)),
+        }
+    }
+
+    /// A common table expression, table or view.
+    fn named(&mut self, name: &ObjectName) -> Result<RelRef> {
+        if let [part] = name.0.as_slice()
+            && let Some(rel) = part.as_ident().and_then(|ident| self.cte(&ident.value))
+        {
+            return Ok(rel.clone());
+        }
+        match self.catalog.resolve(name)? {
+            Relation::Table(table) => scan::scan(table).map_err(|error| error.at(name)),
+            Relation::View(view) => {
+                // The positions in a view's query are of another statement.
+                let in_view = |mut error: SqlError| {
+                    error.message = format!("view '{}': {}", view.name, error.message);
+                    error.position = None;
+                    error.at(name)
+                };
+                let rel = self.view(&view.query).map_err(in_view)?;
+                let names: Vec<_> = view.columns.iter().map(Ident::new).collect();
+                rename(rel, &names).map_err(in_view)
+            }
+        }
+    }
+
+    fn window_function(&mut self, tvf: &WindowTvf) -> Result<Named> {
+        let name = match tvf.kind {
+            WindowKind::Tumble => "TUMBLE",
+            WindowKind::Hop => "HOP",
+            WindowKind::Cumulate => return Err(SqlError::unsupported("CUMULATE")),
+            WindowKind::Session => return Err(SqlError::unsupported("SESSION")),
+            WindowKind::Unspecified => return Err(SqlError::unsupported("this window")),
+        };
+        let (input, own) = match &tvf.input {
+            TvfInput::Table(table) => (
+                self.named(table)?,
+                Some(relation_name(table)?.value.clone()),
+            ),
+            TvfInput::Query(query) => (self.query(query)?, None),
+        };
+        let scope = Scope::of_relation(own.as_deref(), &input.columns);
+        let (time_column, _) = scope.resolve(std::slice::from_ref(&tvf.time_column))?;
+        check_time_column(name, &input, time_column, &tvf.time_column)?;
+        let rel = assign(
+            input,
+            Window {
+                kind: tvf.kind,
+                size_ms: tvf.size_ms,
+                slide_ms: tvf.slide_ms,
+                offset_ms: tvf.offset_ms,
+                time_column,
+            },
+        );
+        aliased(rel, own.as_deref(), tvf.alias.as_ref())
+    }
+}
+
+fn refuse_global(tables: &[TableWithJoins]) -> Result<()> {
+    let joins: Vec<&Join> = tables.iter().flat_map(|table| &table.joins).collect();
+    match joins.iter().find(|join| join.global) {
+        Some(join) => Err(SqlError::new("GLOBAL JOIN is not in Flink's SQL").at(&join.relation)),
+        None => Ok(()),
+    }
+}
+
+fn where_conditions(selection: Option<&sqlparser::ast::Expr>, scope: &Scope) -> Result<Vec<Expr>> {
+    let Some(selection) = selection else {
+        return Ok(Vec::new());
+    };
+    let condition = Analyzer::new(scope, "WHERE")?.condition(selection)?;
+    Ok(conjuncts(&condition))
+}
+
+fn reads_below(expr: &Expr, width: usize) -> bool {
+    let mut used = std::collections::BTreeSet::new();
+    collect_inputs(expr, &mut used);
+    used.last().is_none_or(|last| *last < width)
+}
+
+/// Adds the columns of a joined relation.
+fn append(scope: &mut Scope, more: &Scope) -> Result<()> {
+    let first = |scope: &Scope| scope.columns.first().and_then(|c| c.qualifier.clone());
+    if let Some(name) = first(more)
+        && scope
+            .columns
+            .iter()
+            .any(|c| c.qualifier.as_ref() == Some(&name))
+    {
+        return Err(SqlError::new(format!("FROM has '{name}' twice")).hint("give one an alias"));
+    }
+    scope.columns.extend(more.columns.iter().cloned());
+    Ok(())
+}
+
+fn join_kind(operator: Option<&JoinOperator>) -> Result<(JoinKind, Option<&JoinConstraint>)> {
+    Ok(match operator {
+        None => (JoinKind::Inner, None),
+        Some(JoinOperator::Join(on) | JoinOperator::Inner(on)) => (JoinKind::Inner, Some(on)),
+        Some(JoinOperator::CrossJoin(on)) => (JoinKind::Inner, Some(on)),
+        Some(JoinOperator::Left(on) | JoinOperator::LeftOuter(on)) => (JoinKind::Left, Some(on)),
+        Some(JoinOperator::Right(on) | JoinOperator::RightOuter(on)) => (JoinKind::Right, Some(on)),
+        Some(JoinOperator::FullOuter(on)) => (JoinKind::Full, Some(on)),
+        Some(_) => return Err(SqlError::unsupported("this kind of join")),
+    })
+}
+
+fn refused(factor: &TableFactor) -> SqlError {
+    let what = match factor {
+        TableFactor::Table {
+            version: Some(_), ..
+        } => "FOR SYSTEM_TIME AS OF",
+        TableFactor::Table {
+            sample: Some(_), ..
+        }
+        | TableFactor::Derived {
+            sample: Some(_), ..
+        } => "TABLESAMPLE",
+        TableFactor::Derived { lateral: true, .. } | TableFactor::Function { .. } => "LATERAL",
+        TableFactor::UNNEST { .. } => "UNNEST",
+        TableFactor::MatchRecognize { .. } => "MATCH_RECOGNIZE",
+        TableFactor::NestedJoin { .. } => "a join in parentheses",
+        TableFactor::Pivot { .. } => "PIVOT",
+        TableFactor::Unpivot { .. } => "UNPIVOT",
+        TableFactor::TableFunction { .. } | TableFactor::Table { args: Some(_), .. } => {
+            "a table function other than TUMBLE and HOP"
+        }
+        _ => "this kind of table",
+    };
+    SqlError::unsupported(what)
+}
+
+/// Under its alias, or its own name.
+fn aliased(rel: RelRef, own: Option<&str>, alias: Option<&TableAlias>) -> Result<Named> {
+    let Some(alias) = alias else {
+        let scope = Scope::of_relation(own, &rel.columns);
+        return Ok((rel, scope));
+    };
+    let names: Vec<_> = alias
+        .columns
+        .iter()
+        .map(|column| column.name.clone())
+        .collect();
+    let rel = rename(rel, &names)?;
+    let scope = Scope::of_relation(Some(&alias.name.value), &rel.columns);
+    Ok((rel, scope))
+}
+
+fn check_time_column(function: &str, input: &Rel, index: usize, name: &Ident) -> Result<()> {
+    if input.updating {
+        return Err(SqlError::unsupported(format!(
+            "{function} over a relation with updates"
+        )));
+    }
+    let column = &input.columns[index];
+    match column.time {
+        Some(TimeAttribute::Rowtime) => Ok(()),
+        Some(TimeAttribute::Proctime) => {
+            Err(SqlError::unsupported("a window over processing time").at_location(name.span.start))
+        }
+        None => Err(SqlError::new(format!(
+            "{function} takes an event-time column, but '{}' is a {} without a watermark",
+            column.name, column.field.logical_type
+        ))
+        .at_location(name.span.start)
+        .hint("declare WATERMARK FOR it in CREATE TABLE, and pass it on unchanged")),
+    }
+}
+
+/// Each row with the window it belongs to, once for each window.
+fn assign(input: RelRef, window: Window) -> RelRef {
+    let width = input.columns.len();
+    let time_type = input.columns[window.time_column].field.logical_type.clone();
+    let mut columns = input.columns.clone();
+    // Behind a window its time attribute is window_time.
+    columns[window.time_column].time = None;
+    for (name, logical_type, time) in [
+        ("window_start", LogicalType::Timestamp(3), None),
+        ("window_end", LogicalType::Timestamp(3), None),
+        ("window_time", time_type, Some(TimeAttribute::Rowtime)),
+    ] {
+        columns.push(Column {
+            name: name.to_owned(),
+            field: LogicalField {
+                logical_type,
+                nullable: false,
+            },
+            time,
+        });
+    }
+    Arc::new(Rel {
+        op: RelOp::WindowAssign { input, window },
+        columns,
+        window: Some(WindowColumns {
+            start: Some(width),
+            end: Some(width + 1),
+            time: Some(width + 2),
+        }),
+        updating: false,
+    })
+}

@@ -1,0 +1,139 @@
+//! Operators become vertices: what follows one another without an exchange runs as one subtask.
+
+use std::collections::HashSet;
+
+use weir_proto::v1::{self, Partitioning, operator::Kind};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::encode;
+use super::lower::{Lowering, Node, NodeId};
+
+/// How nodes are placed.
+pub(super) struct Layout {
+    /// Vertex of each node.
+    pub vertex_of: Vec<usize>,
+    /// Nodes of each vertex, in order.
+    pub chains: Vec<Vec<NodeId>>,
+    pub parallelism: Vec<u32>,
+}
+
+/// Chains the nodes.
+pub(super) fn layout(nodes: &[Node], parallelism: u32) -> Layout {
+    let mut consumers = vec![0usize; nodes.len()];
+    for input in nodes.iter().flat_map(|node| &node.inputs) {
+        consumers[input.from] += 1;
+    }
+    let mut layout = Layout {
+        vertex_of: Vec::with_capacity(nodes.len()),
+        chains: Vec::new(),
+        parallelism: Vec::new(),
+    };
+    for (id, node) in nodes.iter().enumerate() {
+        let joined = match node.inputs.as_slice() {
+            [only]
+                if only.partitioning == Partitioning::Forward
+                    && consumers[only.from] == 1
+                    && nodes[only.from].single == node.single =>
+            {
+                Some(layout.vertex_of[only.from])
+            }
+            _ => None,
+        };
+        let vertex = joined.unwrap_or_else(|| {
+            layout.chains.push(Vec::new());
+            layout
+                .parallelism
+                .push(if node.single { 1 } else { parallelism });
+            layout.chains.len() - 1
+        });
+        layout.chains[vertex].push(id);
+        layout.vertex_of.push(vertex);
+    }
+    layout
+}
+
+/// Vertices and edges of a job.
+pub(super) fn build(lowering: &Lowering, parallelism: u32) -> (Vec<v1::Vertex>, Vec<v1::Edge>) {
+    let nodes = &lowering.nodes;
+    let layout = layout(nodes, parallelism);
+    let uids = uids(nodes);
+    let mut vertices = Vec::with_capacity(layout.chains.len());
+    for (id, chain) in layout.chains.iter().enumerate() {
+        let names: Vec<_> = chain
+            .iter()
+            .map(|node| nodes[*node].name.as_str())
+            .collect();
+        vertices.push(v1::Vertex {
+            id: encode::index(id),
+            name: names.join(" -> "),
+            parallelism: layout.parallelism[id],
+            chain: chain
+                .iter()
+                .map(|node| operator(&nodes[*node], &uids[*node]))
+                .collect(),
+            fixed_parallelism: chain.iter().any(|node| nodes[*node].single),
+        });
+    }
+    let mut edges = Vec::new();
+    for (to, node) in nodes.iter().enumerate() {
+        for input in &node.inputs {
+            let (source, target) = (layout.vertex_of[input.from], layout.vertex_of[to]);
+            if source == target {
+                continue;
+            }
+            let same = layout.parallelism[source] == layout.parallelism[target];
+            let partitioning = match input.partitioning {
+                Partitioning::Forward if !same => Partitioning::Rebalance,
+                other => other,
+            };
+            edges.push(v1::Edge {
+                id: encode::index(edges.len()),
+                source_vertex: encode::index(source),
+                target_vertex: encode::index(target),
+                target_input: input.target,
+                partitioning: partitioning.into(),
+                key_columns: input.keys.clone(),
+                schema: nodes[input.from].schema.clone(),
+            });
+        }
+    }
+    (vertices, edges)
+}
+
+fn operator(node: &Node, uid: &str) -> v1::Operator {
+    v1::Operator {
+        uid: uid.to_owned(),
+        name: node.name.clone(),
+        output_schema: node.schema.clone(),
+        kind: Some(node.kind.clone()),
+    }
+}
+
+/// Identities that say what a node means and what it is fed with, not where it stands, so that state is found again after an edit elsewhere
+/// in the job. A source is its table: what is read of it may change.
+fn uids(nodes: &[Node]) -> Vec<String> {
+    let mut uids: Vec<String> = Vec::with_capacity(nodes.len());
+    let mut taken = HashSet::new();
+    for node in nodes {
+        let meaning = match &node.kind {
+            Kind::Source(source) => format!("{} {}", source.table, source.connector),
+            Kind::Sink(sink) => format!("{} {}", sink.table, sink.connector),
+            _ => node.detail.clone(),
+        };
+        let mut identity = format!("{}\n{meaning}", node.name);
+        for input in &node.inputs {
+            identity.push_str(&format!("\n{} {}", input.target, uids[input.from]));
+        }
+        let uid = format!("{:032x}", xxh3_128(identity.as_bytes()));
+        let unique = (1..)
+            .map(|number| match number {
+                1 => uid.clone(),
+                _ => format!("{uid}-{number}"),
+            })
+            .find(|uid| !taken.contains(uid))
+            .unwrap_or(uid);
+        taken.insert(unique.clone());
+        uids.push(unique);
+    }
+    uids
+}

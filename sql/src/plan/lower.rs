@@ -1,0 +1,589 @@
+//! Relations become operators with exchanges between them: a graph in which equal parts stand once.
+
+use std::collections::HashMap;
+
+use weir_dataflow::agg;
+use weir_dataflow::schema::{decode_schema, encode_schema};
+use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase};
+
+use super::encode;
+use super::rel::{
+    Aggregate, Column, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty, WindowSource,
+    row_schema,
+};
+use super::scan::{connector, read_schema};
+use super::sink::SinkPlan;
+use super::text;
+use crate::error::{Result, SqlError};
+
+/// Place of a [`Node`] in [`Lowering::nodes`]; inputs stand before their consumers.
+pub(super) type NodeId = usize;
+
+/// An operator to be.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub kind: Kind,
+    /// Arrow IPC schema of what it emits; empty for a sink.
+    pub schema: Vec<u8>,
+    pub name: String,
+    /// What it does, for EXPLAIN.
+    pub detail: String,
+    pub inputs: Vec<Input>,
+    /// It must run as one subtask.
+    pub single: bool,
+    /// It emits updates and deletions.
+    pub updating: bool,
+    pub bounded: bool,
+}
+
+/// An edge into a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Input {
+    pub from: NodeId,
+    /// Which input of the node.
+    pub target: u32,
+    pub partitioning: Partitioning,
+    pub keys: Vec<u32>,
+}
+
+/// What planning takes from the options.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settings {
+    pub state_ttl_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub two_phase: bool,
+}
+
+/// Collects the operators of all INSERTs of a job.
+pub(super) struct Lowering {
+    pub nodes: Vec<Node>,
+    settings: Settings,
+    known: HashMap<String, NodeId>,
+}
+
+impl Lowering {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            nodes: Vec::new(),
+            settings,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The operators of one INSERT.
+    pub fn sink(&mut self, plan: &SinkPlan) -> Result<()> {
+        let inputs = self.lower(&plan.rel)?;
+        let not_null = plan
+            .columns
+            .iter()
+            .zip(&plan.rel.columns)
+            .enumerate()
+            .filter(|(_, ((wanted, _), given))| !wanted.field.nullable && given.field.nullable);
+        let sink = v1::Sink {
+            table: plan.table.clone(),
+            connector: plan.connector.clone(),
+            options: plan.options.clone(),
+            schema: encode_schema(&read_schema(&plan.columns)),
+            primary_key: encode::indexes(&plan.primary_key),
+            not_null: not_null
+                .map(|(position, _)| encode::index(position))
+                .collect(),
+        };
+        let columns: Vec<_> = (0..plan.rel.columns.len()).collect();
+        let detail = format!(
+            "table=[{}], connector=[{}], fields=[{}]",
+            plan.table,
+            plan.connector,
+            text::names(&columns, &plan.rel.columns)
+        );
+        let single = self.are_single(&inputs);
+        // Two INSERTs into one table are two sinks: no search for an equal one.
+        self.nodes.push(Node {
+            kind: Kind::Sink(sink),
+            schema: Vec::new(),
+            name: format!("Sink: {}", plan.table),
+            detail,
+            bounded: inputs.iter().all(|input| self.nodes[*input].bounded),
+            inputs: forward(&inputs),
+            single,
+            updating: plan.rel.updating,
+        });
+        Ok(())
+    }
+
+    /// The operators of a relation; several for a UNION ALL.
+    fn lower(&mut self, rel: &RelRef) -> Result<Vec<NodeId>> {
+        let node = match &rel.op {
+            RelOp::Union { inputs } => {
+                let mut nodes = Vec::with_capacity(inputs.len());
+                for input in inputs {
+                    nodes.extend(self.lower(input)?);
+                }
+                return Ok(nodes);
+            }
+            RelOp::Scan(scan) => self.scan(rel, scan)?,
+            RelOp::Calc {
+                input,
+                filter,
+                projection,
+            } => {
+                let inputs = self.lower(input)?;
+                let calc = v1::Calc {
+                    filter: filter
+                        .as_ref()
+                        .map(|filter| encode::expr(filter, &input.columns))
+                        .transpose()?,
+                    projection: encode::projection(projection, &input.columns, &rel.columns)?,
+                };
+                let detail = calc_detail(&calc);
+                self.chained(rel, Kind::Calc(calc), "Calc", detail, &inputs)
+            }
+            RelOp::WindowAssign { input, window } => {
+                let inputs = self.lower(input)?;
+                let assign = v1::WindowAssign {
+                    window: Some(window_spec(window)),
+                };
+                let detail = window_detail(window, &input.columns);
+                self.chained(
+                    rel,
+                    Kind::WindowAssign(assign),
+                    "WindowAssign",
+                    detail,
+                    &inputs,
+                )
+            }
+            RelOp::WindowAggregate {
+                input,
+                window,
+                keys,
+                aggregates,
+                properties,
+            } => self.window_aggregate(rel, input, window, (keys, aggregates, properties))?,
+            RelOp::GroupAggregate {
+                input,
+                keys,
+                aggregates,
+            } => self.group_aggregate(rel, input, keys, aggregates)?,
+            RelOp::WindowJoin(join) => self.window_join(rel, join)?,
+        };
+        Ok(vec![self.place(node)])
+    }
+
+    /// The place of a node; an equal one is used again.
+    fn place(&mut self, node: Node) -> NodeId {
+        let identity = format!("{:?} {:?} {:?}", node.kind, node.inputs, node.schema);
+        if let Some(known) = self.known.get(&identity) {
+            return *known;
+        }
+        self.nodes.push(node);
+        self.known.insert(identity, self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn scan(&mut self, rel: &Rel, scan: &Scan) -> Result<Node> {
+        let read: Vec<Column> = scan.read.iter().map(|(column, _)| column.clone()).collect();
+        let watermark = match &scan.watermark {
+            Some(watermark) => Some(v1::WatermarkSpec {
+                time_column: encode::index(watermark.column),
+                expr: Some(encode::expr(&watermark.expr, &rel.columns)?),
+                idle_timeout_ms: self.settings.idle_timeout_ms,
+            }),
+            None => None,
+        };
+        let passes = scan.projection.len() == read.len()
+            && scan
+                .projection
+                .iter()
+                .enumerate()
+                .all(|(index, expr)| super::rel::as_input_ref(expr) == Some(index));
+        let source = v1::Source {
+            table: scan.table.name.clone(),
+            connector: connector(&scan.table)?.to_owned(),
+            options: scan.table.options.clone(),
+            read_schema: encode_schema(&read_schema(&scan.read)),
+            projection: if passes {
+                Vec::new()
+            } else {
+                encode::projection(&scan.projection, &read, &rel.columns)?
+            },
+            filter: scan
+                .filter
+                .as_ref()
+                .map(|filter| encode::expr(filter, &rel.columns))
+                .transpose()?,
+            watermark,
+        };
+        let all: Vec<_> = (0..read.len()).collect();
+        let mut detail = format!(
+            "table=[{}], connector=[{}], read=[{}]",
+            source.table,
+            source.connector,
+            text::names(&all, &read)
+        );
+        if let Some(watermark) = source.watermark.as_ref().and_then(|w| w.expr.as_ref()) {
+            detail.push_str(&format!(", watermark=[{}]", watermark.text));
+        }
+        if let Some(filter) = &source.filter {
+            detail.push_str(&format!(", where=[{}]", filter.text));
+        }
+        Ok(Node {
+            name: format!("Source: {}", source.table),
+            kind: Kind::Source(source),
+            schema: encode::schema(&rel.columns),
+            detail,
+            inputs: Vec::new(),
+            single: false,
+            updating: rel.updating,
+            bounded: scan.bounded,
+        })
+    }
+
+    /// A node that takes its input as it comes.
+    fn chained(
+        &self,
+        rel: &Rel,
+        kind: Kind,
+        name: &str,
+        detail: String,
+        inputs: &[NodeId],
+    ) -> Node {
+        Node {
+            kind,
+            schema: encode::schema(&rel.columns),
+            name: name.to_owned(),
+            detail,
+            inputs: forward(inputs),
+            single: self.are_single(inputs),
+            updating: rel.updating,
+            bounded: inputs.iter().all(|input| self.nodes[*input].bounded),
+        }
+    }
+
+    fn are_single(&self, inputs: &[NodeId]) -> bool {
+        inputs.iter().all(|input| self.nodes[*input].single)
+    }
+
+    /// A node behind an exchange by these columns; without columns it is a single subtask.
+    fn keyed(&self, rel: &Rel, kind: Kind, name: &str, detail: String, inputs: Vec<Input>) -> Node {
+        Node {
+            kind,
+            schema: encode::schema(&rel.columns),
+            name: name.to_owned(),
+            detail,
+            single: inputs
+                .iter()
+                .any(|input| input.partitioning == Partitioning::Global),
+            bounded: inputs.iter().all(|input| self.nodes[input.from].bounded),
+            inputs,
+            updating: rel.updating,
+        }
+    }
+
+    fn window_aggregate(
+        &mut self,
+        rel: &Rel,
+        input: &RelRef,
+        window: &WindowSource,
+        (keys, aggregates, properties): (&[usize], &[Aggregate], &[WindowProperty]),
+    ) -> Result<Node> {
+        let mut inputs = self.lower(input)?;
+        let mut aggregate = v1::WindowAggregate {
+            key_columns: encode::indexes(keys),
+            aggregates: calls(aggregates, &rel.columns[keys.len()..]),
+            window_properties: properties.iter().map(|p| p.name().to_owned()).collect(),
+            phase: Phase::Single.into(),
+            ..Default::default()
+        };
+        let mut detail = match window {
+            WindowSource::Assign(window) => {
+                aggregate.window = Some(window_spec(window));
+                window_detail(window, &input.columns)
+            }
+            WindowSource::Attached { start, end } => {
+                aggregate.window_start_column = Some(encode::index(*start));
+                aggregate.window_end_column = Some(encode::index(*end));
+                "window=[attached]".to_owned()
+            }
+        };
+        detail.push_str(&aggregate_detail(keys, aggregates, &input.columns));
+        let local = local_phase(&aggregate, aggregates, window, input);
+        if let Some(schema) = local {
+            let mut local = aggregate.clone();
+            local.phase = Phase::Local.into();
+            local.window_properties = Vec::new();
+            let node = Node {
+                schema: encode_schema(&schema),
+                ..self.chained(
+                    input,
+                    Kind::WindowAggregate(local),
+                    "LocalWindowAggregate",
+                    detail.clone(),
+                    &inputs,
+                )
+            };
+            inputs = vec![self.place(node)];
+            aggregate.phase = Phase::Global.into();
+            aggregate.key_columns = (0..encode::index(keys.len())).collect();
+        }
+        let name = match aggregate.phase() {
+            Phase::Global => "GlobalWindowAggregate",
+            _ => "WindowAggregate",
+        };
+        let inputs = exchange(&inputs, 0, &aggregate.key_columns);
+        Ok(self.keyed(rel, Kind::WindowAggregate(aggregate), name, detail, inputs))
+    }
+
+    fn group_aggregate(
+        &mut self,
+        rel: &Rel,
+        input: &RelRef,
+        keys: &[usize],
+        aggregates: &[Aggregate],
+    ) -> Result<Node> {
+        let mut inputs = self.lower(input)?;
+        let mut aggregate = v1::GroupAggregate {
+            key_columns: encode::indexes(keys),
+            aggregates: calls(aggregates, &rel.columns[keys.len()..]),
+            input_retracts: input.updating,
+            emit_update_before: true,
+            state_ttl_ms: self.settings.state_ttl_ms,
+            phase: Phase::Single.into(),
+        };
+        let detail = aggregate_detail(keys, aggregates, &input.columns)
+            .trim_start_matches(", ")
+            .to_owned();
+        let splits = self.settings.two_phase
+            && !aggregates.is_empty()
+            && !input.updating
+            && aggregates.iter().all(|call| !call.distinct);
+        if splits
+            && let Ok(schema) =
+                agg::group_local_output_schema(&aggregate, &row_schema(&input.columns))
+        {
+            let mut local = aggregate.clone();
+            local.phase = Phase::Local.into();
+            let node = Node {
+                schema: encode_schema(&schema),
+                ..self.chained(
+                    input,
+                    Kind::GroupAggregate(local),
+                    "LocalGroupAggregate",
+                    detail.clone(),
+                    &inputs,
+                )
+            };
+            inputs = vec![self.place(node)];
+            aggregate.phase = Phase::Global.into();
+            aggregate.key_columns = (0..encode::index(keys.len())).collect();
+        }
+        let name = match aggregate.phase() {
+            Phase::Global => "GlobalGroupAggregate",
+            _ => "GroupAggregate",
+        };
+        let inputs = exchange(&inputs, 0, &aggregate.key_columns);
+        Ok(self.keyed(rel, Kind::GroupAggregate(aggregate), name, detail, inputs))
+    }
+
+    fn window_join(&mut self, rel: &Rel, join: &WindowJoin) -> Result<Node> {
+        let left = self.lower(&join.left)?;
+        let right = self.lower(&join.right)?;
+        let both: Vec<Column> = join
+            .left
+            .columns
+            .iter()
+            .chain(&join.right.columns)
+            .cloned()
+            .collect();
+        let kind = v1::WindowJoin {
+            kind: join.kind.into(),
+            left_keys: encode::indexes(&join.left_keys),
+            right_keys: encode::indexes(&join.right_keys),
+            left_window_start: encode::index(join.left_window.0),
+            left_window_end: encode::index(join.left_window.1),
+            right_window_start: encode::index(join.right_window.0),
+            right_window_end: encode::index(join.right_window.1),
+            condition: join
+                .condition
+                .as_ref()
+                .map(|condition| encode::expr(condition, &both))
+                .transpose()?,
+        };
+        let equalities = join
+            .left_keys
+            .iter()
+            .zip(&join.right_keys)
+            .map(|(left, right)| {
+                format!(
+                    "{} = {}",
+                    join.left.columns[*left].name, join.right.columns[*right].name
+                )
+            });
+        let mut detail = format!(
+            "type=[{}], on=[{}]",
+            join.kind.as_str_name().trim_start_matches("JOIN_KIND_"),
+            equalities.collect::<Vec<_>>().join(" AND ")
+        );
+        if let Some(condition) = &kind.condition {
+            detail.push_str(&format!(", where=[{}]", condition.text));
+        }
+        let key = |keys: &[usize], window: (usize, usize)| {
+            let mut columns = encode::indexes(keys);
+            if columns.is_empty() {
+                columns = vec![encode::index(window.0), encode::index(window.1)];
+            }
+            columns
+        };
+        let mut inputs = exchange(&left, 0, &key(&join.left_keys, join.left_window));
+        inputs.extend(exchange(
+            &right,
+            1,
+            &key(&join.right_keys, join.right_window),
+        ));
+        Ok(self.keyed(rel, Kind::WindowJoin(kind), "WindowJoin", detail, inputs))
+    }
+
+    /// Finds out who needs `-U` rows, and tells the aggregates. `sinks_need`: one a sink, in the order they were added.
+    pub fn settle_update_before(&mut self, mut sinks_need: Vec<bool>) {
+        let mut needed = vec![false; self.nodes.len()];
+        for index in (0..self.nodes.len()).rev() {
+            let mine = match &mut self.nodes[index].kind {
+                Kind::Sink(_) => sinks_need.pop().unwrap_or(true),
+                Kind::GroupAggregate(aggregate) => {
+                    aggregate.emit_update_before = needed[index];
+                    true
+                }
+                // An update whose new row the filter drops must still take the old row away.
+                Kind::Calc(calc) => needed[index] || calc.filter.is_some(),
+                _ => true,
+            };
+            for input in self.nodes[index].inputs.clone() {
+                needed[input.from] |= mine;
+            }
+        }
+    }
+
+    /// All sources end by themselves.
+    pub fn bounded(&self) -> bool {
+        self.nodes.iter().all(|node| node.bounded)
+    }
+
+    /// The schema of what a node emits.
+    pub fn schema_of(&self, node: NodeId) -> Result<arrow::datatypes::SchemaRef> {
+        decode_schema(&self.nodes[node].schema).map_err(|error| SqlError::new(error.to_string()))
+    }
+}
+
+fn forward(inputs: &[NodeId]) -> Vec<Input> {
+    let edge = |from: &NodeId| Input {
+        from: *from,
+        target: 0,
+        partitioning: Partitioning::Forward,
+        keys: Vec::new(),
+    };
+    inputs.iter().map(edge).collect()
+}
+
+/// By key; everything to one subtask if there is none.
+fn exchange(inputs: &[NodeId], target: u32, keys: &[u32]) -> Vec<Input> {
+    let edge = |from: &NodeId| Input {
+        from: *from,
+        target,
+        partitioning: if keys.is_empty() {
+            Partitioning::Global
+        } else {
+            Partitioning::Hash
+        },
+        keys: keys.to_vec(),
+    };
+    inputs.iter().map(edge).collect()
+}
+
+/// What the LOCAL phase emits, if the aggregate can be split in two.
+fn local_phase(
+    aggregate: &v1::WindowAggregate,
+    calls: &[Aggregate],
+    window: &WindowSource,
+    input: &Rel,
+) -> Option<arrow::datatypes::Schema> {
+    let assigns = matches!(window, WindowSource::Assign(_));
+    if !assigns || calls.iter().any(|call| call.distinct) {
+        return None;
+    }
+    agg::local_output_schema(aggregate, &row_schema(&input.columns)).ok()
+}
+
+fn calls(aggregates: &[Aggregate], out: &[Column]) -> Vec<v1::AggregateCall> {
+    aggregates
+        .iter()
+        .zip(out)
+        .map(|(call, column)| v1::AggregateCall {
+            function: call.function.clone(),
+            arguments: encode::indexes(&call.arguments),
+            distinct: call.distinct,
+            filter: call.filter.map(encode::index),
+            name: column.name.clone(),
+        })
+        .collect()
+}
+
+fn window_spec(window: &Window) -> v1::WindowSpec {
+    v1::WindowSpec {
+        kind: window.kind.into(),
+        size_ms: window.size_ms,
+        slide_ms: window.slide_ms,
+        offset_ms: window.offset_ms,
+        time_column: encode::index(window.time_column),
+        processing_time: false,
+    }
+}
+
+fn calc_detail(calc: &v1::Calc) -> String {
+    let text = |named: &v1::NamedExpr| {
+        let text = named.expr.as_ref().map_or("", |expr| expr.text.as_str());
+        if text == named.name {
+            text.to_owned()
+        } else {
+            format!("{text} AS {}", named.name)
+        }
+    };
+    let select: Vec<_> = calc.projection.iter().map(text).collect();
+    let mut detail = format!("select=[{}]", select.join(", "));
+    if let Some(filter) = &calc.filter {
+        detail.push_str(&format!(", where=[{}]", filter.text));
+    }
+    detail
+}
+
+fn window_detail(window: &Window, columns: &[Column]) -> String {
+    let kind = window.kind.as_str_name().trim_start_matches("WINDOW_KIND_");
+    let mut detail = format!(
+        "window=[{kind}({}, size={} ms",
+        columns[window.time_column].name, window.size_ms
+    );
+    for (what, value) in [("slide", window.slide_ms), ("offset", window.offset_ms)] {
+        if value != 0 {
+            detail.push_str(&format!(", {what}={value} ms"));
+        }
+    }
+    detail + ")]"
+}
+
+fn aggregate_detail(keys: &[usize], aggregates: &[Aggregate], columns: &[Column]) -> String {
+    let call = |call: &Aggregate| {
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        let arguments = match call.arguments.as_slice() {
+            [] => "*".to_owned(),
+            arguments => text::names(arguments, columns),
+        };
+        let filter = call.filter.map_or(String::new(), |at| {
+            format!(" FILTER (WHERE {})", columns[at].name)
+        });
+        format!("{}({distinct}{arguments}){filter}", call.function)
+    };
+    let calls: Vec<_> = aggregates.iter().map(call).collect();
+    format!(
+        ", groupBy=[{}], aggregates=[{}]",
+        text::names(keys, columns),
+        calls.join(", ")
+    )
+}

@@ -1,0 +1,321 @@
+//! Rewriting of relations: filters go down, projections are merged, windows and aggregates become one, unused columns are not read.
+//!
+//! DataFusion's optimizer is not used: its rules reshape aggregates and joins in ways that have other state and other changelogs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+use weir_proto::v1::JoinKind;
+
+use super::query::filter_by;
+use super::rel::{
+    Rel, RelOp, RelRef, Scan, WindowJoin, WindowSource, as_input_ref, collect_inputs, conjunction,
+    conjuncts, input_ref, replace_inputs,
+};
+
+/// All rewriting that one query needs by itself.
+pub(super) fn optimize(rel: &RelRef) -> RelRef {
+    let pushed = push(rel, Vec::new());
+    let merged = merge(&pushed);
+    let fused = fuse_windows(&merged);
+    let all: Vec<usize> = (0..fused.columns.len()).collect();
+    super::prune::exactly(&merge(&fused), &all)
+}
+
+/// The same relation over other inputs.
+pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
+    let mut inputs = inputs.into_iter();
+    let mut next = |old: &RelRef| inputs.next().unwrap_or_else(|| old.clone());
+    let mut op = rel.op.clone();
+    match &mut op {
+        RelOp::Scan(_) => {}
+        RelOp::Calc { input, .. }
+        | RelOp::WindowAssign { input, .. }
+        | RelOp::WindowAggregate { input, .. }
+        | RelOp::GroupAggregate { input, .. } => *input = next(input),
+        RelOp::WindowJoin(WindowJoin { left, right, .. }) => {
+            *left = next(left);
+            *right = next(right);
+        }
+        RelOp::Union { inputs } => {
+            for input in inputs {
+                *input = next(input);
+            }
+        }
+    }
+    Arc::new(Rel {
+        op,
+        columns: rel.columns.clone(),
+        window: rel.window,
+        updating: rel.updating,
+    })
+}
+
+fn rewrite_inputs(rel: &Rel, rewrite: impl Fn(&RelRef) -> RelRef) -> RelRef {
+    let inputs = rel.inputs().into_iter().map(rewrite).collect();
+    with_inputs(rel, inputs)
+}
+
+/// `rel` with only the rows that fulfil `conditions`, which are checked as early as possible.
+fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
+    match &rel.op {
+        RelOp::Calc {
+            input,
+            filter,
+            projection,
+        } => push_through_calc(rel, input, filter.as_ref(), projection, conditions),
+        RelOp::Scan(scan) => {
+            let own = scan.filter.iter().flat_map(conjuncts);
+            let scan = Scan {
+                filter: conjunction(own.chain(conditions)),
+                ..scan.clone()
+            };
+            Arc::new(Rel {
+                op: RelOp::Scan(scan),
+                columns: rel.columns.clone(),
+                window: rel.window,
+                updating: rel.updating,
+            })
+        }
+        RelOp::WindowAssign { input, .. } => {
+            let (below, above) = partition(conditions, |index| index < input.columns.len());
+            filter_by(with_inputs(rel, vec![push(input, below)]), above)
+        }
+        RelOp::Union { inputs } => {
+            let inputs = inputs
+                .iter()
+                .map(|input| push(input, conditions.clone()))
+                .collect();
+            with_inputs(rel, inputs)
+        }
+        RelOp::WindowJoin(join) if join.kind == JoinKind::Inner => {
+            push_through_join(rel, join, conditions)
+        }
+        RelOp::WindowJoin(_) | RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => {
+            filter_by(
+                rewrite_inputs(rel, |input| push(input, Vec::new())),
+                conditions,
+            )
+        }
+    }
+}
+
+fn push_through_calc(
+    rel: &Rel,
+    input: &RelRef,
+    filter: Option<&Expr>,
+    projection: &[Expr],
+    conditions: Vec<Expr>,
+) -> RelRef {
+    let mut below: Vec<Expr> = filter.into_iter().flat_map(conjuncts).collect();
+    let mut above = Vec::new();
+    for condition in conditions {
+        let mut used = BTreeSet::new();
+        collect_inputs(&condition, &mut used);
+        if used.iter().all(|index| is_stable(&projection[*index])) {
+            below.push(replace_inputs(&condition, |index| {
+                projection[index].clone()
+            }));
+        } else {
+            above.push(condition);
+        }
+    }
+    let calc = Rel::calc(
+        push(input, below),
+        None,
+        projection.to_vec(),
+        rel.columns.clone(),
+    );
+    filter_by(calc, above)
+}
+
+fn push_through_join(rel: &Rel, join: &WindowJoin, conditions: Vec<Expr>) -> RelRef {
+    let width = join.left.columns.len();
+    let own = join.condition.iter().flat_map(conjuncts);
+    let (left, rest) = partition(own.chain(conditions).collect(), |index| index < width);
+    let (right, both) = partition(rest, |index| index >= width);
+    let right = right
+        .iter()
+        .map(|condition| replace_inputs(condition, |index| input_ref(index - width)))
+        .collect();
+    let mut join = join.clone();
+    join.left = push(&join.left, left);
+    join.right = push(&join.right, right);
+    join.condition = conjunction(both);
+    Arc::new(Rel {
+        op: RelOp::WindowJoin(join),
+        columns: rel.columns.clone(),
+        window: rel.window,
+        updating: rel.updating,
+    })
+}
+
+/// Conditions all of whose columns fulfil `test`, and the others. One without columns goes to the first.
+fn partition(conditions: Vec<Expr>, test: impl Fn(usize) -> bool) -> (Vec<Expr>, Vec<Expr>) {
+    conditions.into_iter().partition(|condition| {
+        let mut used = BTreeSet::new();
+        collect_inputs(condition, &mut used);
+        used.into_iter().all(&test)
+    })
+}
+
+/// Gives the same value each time it is computed for a row.
+fn is_stable(expr: &Expr) -> bool {
+    !expr.is_volatile()
+}
+
+/// Merges neighbouring projections, from the leaves upwards; drops those that do nothing.
+pub(super) fn merge(rel: &RelRef) -> RelRef {
+    let rel = rewrite_inputs(rel, merge);
+    let RelOp::Calc {
+        input,
+        filter,
+        projection,
+    } = &rel.op
+    else {
+        return rel;
+    };
+    if let RelOp::Calc {
+        input: below,
+        filter: lower_filter,
+        projection: lower,
+    } = &input.op
+        && may_merge(lower, filter.as_ref(), projection)
+    {
+        let inline = |expr: &Expr| replace_inputs(expr, |index| lower[index].clone());
+        let own = filter.as_ref().map(inline);
+        let merged = Rel::calc(
+            below.clone(),
+            conjunction(lower_filter.clone().into_iter().chain(own)),
+            projection.iter().map(inline).collect(),
+            rel.columns.clone(),
+        );
+        return merge_over(merged);
+    }
+    merge_over(rel)
+}
+
+/// Nothing is left of a projection that passes all columns under the same names.
+fn merge_over(rel: RelRef) -> RelRef {
+    let RelOp::Calc {
+        input,
+        filter: None,
+        projection,
+    } = &rel.op
+    else {
+        return rel;
+    };
+    let passes = projection
+        .iter()
+        .enumerate()
+        .all(|(index, expr)| as_input_ref(expr) == Some(index));
+    if passes && input.columns == rel.columns {
+        return input.clone();
+    }
+    rel
+}
+
+/// Merging must not compute anything twice that costs something or is not the same each time.
+fn may_merge(lower: &[Expr], filter: Option<&Expr>, upper: &[Expr]) -> bool {
+    let mut uses = vec![0usize; lower.len()];
+    for expr in upper.iter().chain(filter) {
+        replace_inputs(expr, |index| {
+            uses[index] += 1;
+            input_ref(index)
+        });
+    }
+    lower
+        .iter()
+        .zip(uses)
+        .all(|(expr, uses)| is_cheap(expr) || (uses <= 1 && is_stable(expr)))
+}
+
+/// A column, a literal or a field of a ROW.
+fn is_cheap(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::ScalarFunction(call) => {
+            call.func.name() == "get_field" && call.args.iter().all(is_cheap)
+        }
+        _ => false,
+    }
+}
+
+/// An aggregate by the window of a windowing function does the windowing itself: rows are not copied for each window.
+fn fuse_windows(rel: &RelRef) -> RelRef {
+    let rel = rewrite_inputs(rel, fuse_windows);
+    fuse(&rel).unwrap_or(rel)
+}
+
+fn fuse(rel: &RelRef) -> Option<RelRef> {
+    let RelOp::WindowAggregate {
+        input: calc,
+        window: WindowSource::Attached { start, end },
+        keys,
+        aggregates,
+        properties,
+    } = &rel.op
+    else {
+        return None;
+    };
+    let RelOp::Calc {
+        input: assigned,
+        filter,
+        projection,
+    } = &calc.op
+    else {
+        return None;
+    };
+    let RelOp::WindowAssign { input, window } = &assigned.op else {
+        return None;
+    };
+    let width = input.columns.len();
+    // The window's own columns may be read for nothing but the grouping.
+    if as_input_ref(&projection[*start]) != Some(width)
+        || as_input_ref(&projection[*end]) != Some(width + 1)
+    {
+        return None;
+    }
+    let used_elsewhere = keys
+        .iter()
+        .chain(
+            aggregates
+                .iter()
+                .flat_map(|call| call.arguments.iter().chain(&call.filter)),
+        )
+        .map(|index| &projection[*index])
+        .chain(filter);
+    let mut read = BTreeSet::new();
+    for expr in used_elsewhere {
+        collect_inputs(expr, &mut read);
+    }
+    if read.last().is_some_and(|last| *last >= width) {
+        return None;
+    }
+    // Columns of the window are no longer there: their places take the time column, which pruning removes where it is not needed.
+    let mut exprs = projection.clone();
+    let mut columns = calc.columns.clone();
+    for (expr, column) in exprs.iter_mut().zip(&mut columns) {
+        let mut reads = BTreeSet::new();
+        collect_inputs(expr, &mut reads);
+        if reads.last().is_some_and(|last| *last >= width) {
+            *expr = input_ref(window.time_column);
+            *column = input.columns[window.time_column].clone();
+        }
+    }
+    let mut window = window.clone();
+    window.time_column = *start;
+    Some(Arc::new(Rel {
+        op: RelOp::WindowAggregate {
+            input: Rel::calc(input.clone(), filter.clone(), exprs, columns),
+            window: WindowSource::Assign(window),
+            keys: keys.clone(),
+            aggregates: aggregates.clone(),
+            properties: properties.clone(),
+        },
+        columns: rel.columns.clone(),
+        window: rel.window,
+        updating: rel.updating,
+    }))
+}

@@ -1,0 +1,356 @@
+//! Columns that nobody needs are neither read nor carried along.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+
+use super::rel::{
+    Aggregate, Rel, RelOp, RelRef, Scan, WindowColumns, WindowJoin, WindowSource, as_input_ref,
+    collect_inputs, input_ref, replace_inputs,
+};
+
+type Needed = BTreeSet<usize>;
+
+/// A relation that has lost columns, and where those that are left have gone.
+struct Pruned {
+    rel: RelRef,
+    places: Vec<Option<usize>>,
+}
+
+impl Pruned {
+    /// New place of a column that was asked for.
+    fn at(&self, index: usize) -> usize {
+        self.places[index].unwrap_or_default()
+    }
+
+    fn moved(&self, expr: &Expr) -> Expr {
+        replace_inputs(expr, |index| input_ref(self.at(index)))
+    }
+
+    fn window(&self, window: Option<WindowColumns>) -> Option<WindowColumns> {
+        let at = |column: Option<usize>| self.places[column?];
+        window.map(|window| WindowColumns {
+            start: at(window.start),
+            end: at(window.end),
+            time: at(window.time),
+        })
+    }
+}
+
+/// The relation with these columns in this order, and nothing below it that they do not need.
+pub(super) fn exactly(rel: &RelRef, columns: &[usize]) -> RelRef {
+    let pruned = prune(rel, &columns.iter().copied().collect());
+    let places: Vec<usize> = columns.iter().map(|index| pruned.at(*index)).collect();
+    if places.iter().copied().eq(0..pruned.rel.columns.len()) {
+        return pruned.rel;
+    }
+    let kept = places
+        .iter()
+        .map(|at| pruned.rel.columns[*at].clone())
+        .collect();
+    let projection = places.into_iter().map(input_ref).collect();
+    super::optimize::merge(&Rel::calc(pruned.rel, None, projection, kept))
+}
+
+fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
+    match &rel.op {
+        RelOp::Scan(scan) => prune_scan(rel, scan, needed),
+        RelOp::Calc {
+            input,
+            filter,
+            projection,
+        } => prune_calc(rel, input, filter.as_ref(), projection, needed),
+        RelOp::WindowAssign { input, window } => {
+            let width = input.columns.len();
+            let mut below: Needed = needed.range(..width).copied().collect();
+            below.insert(window.time_column);
+            let input = prune(input, &below);
+            let mut window = window.clone();
+            window.time_column = input.at(window.time_column);
+            let mut places = input.places.clone();
+            let now = input.rel.columns.len();
+            places.extend((0..3).map(|offset| Some(now + offset)));
+            let op = RelOp::WindowAssign {
+                input: input.rel,
+                window,
+            };
+            finish(rel, op, places)
+        }
+        RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => {
+            prune_aggregate(rel, needed)
+        }
+        RelOp::WindowJoin(join) => prune_join(rel, join, needed),
+        RelOp::Union { inputs } => {
+            let kept: Vec<usize> = needed.iter().copied().collect();
+            let inputs = inputs.iter().map(|input| exactly(input, &kept)).collect();
+            finish(
+                rel,
+                RelOp::Union { inputs },
+                places_of(rel.columns.len(), needed),
+            )
+        }
+    }
+}
+
+/// Columns in `kept` move together.
+fn places_of(width: usize, kept: &Needed) -> Vec<Option<usize>> {
+    let mut next = 0;
+    (0..width)
+        .map(|index| {
+            kept.contains(&index).then(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect()
+}
+
+/// The relation with another operation whose columns are those that `places` keeps.
+fn finish(rel: &Rel, op: RelOp, places: Vec<Option<usize>>) -> Pruned {
+    let mut kept: Vec<_> = places
+        .iter()
+        .zip(&rel.columns)
+        .filter_map(|(place, column)| place.map(|place| (place, column.clone())))
+        .collect();
+    kept.sort_by_key(|(place, _)| *place);
+    let mut pruned = Pruned {
+        rel: Arc::new(Rel {
+            op,
+            columns: kept.into_iter().map(|(_, column)| column).collect(),
+            window: None,
+            updating: rel.updating,
+        }),
+        places,
+    };
+    let window = pruned.window(rel.window);
+    if let Some(rel) = Arc::get_mut(&mut pruned.rel) {
+        rel.window = window;
+    }
+    pruned
+}
+
+fn prune_scan(rel: &Rel, scan: &Scan, needed: &Needed) -> Pruned {
+    let mut kept = needed.clone();
+    if let Some(filter) = &scan.filter {
+        collect_inputs(filter, &mut kept);
+    }
+    if let Some(watermark) = &scan.watermark {
+        kept.insert(watermark.column);
+        collect_inputs(&watermark.expr, &mut kept);
+    }
+    if kept.is_empty() {
+        // Rows without columns have no number.
+        kept.insert(cheapest(scan));
+    }
+    let places = places_of(rel.columns.len(), &kept);
+    let moved =
+        |expr: &Expr| replace_inputs(expr, |index| input_ref(places[index].unwrap_or_default()));
+    let mut read = Needed::new();
+    for index in &kept {
+        collect_inputs(&scan.projection[*index], &mut read);
+    }
+    if read.is_empty() && !scan.read.is_empty() {
+        read.insert(0);
+    }
+    let read_places = places_of(scan.read.len(), &read);
+    let projection = kept.iter().map(|index| {
+        replace_inputs(&scan.projection[*index], |index| {
+            input_ref(read_places[index].unwrap_or_default())
+        })
+    });
+    let pruned = Scan {
+        table: scan.table.clone(),
+        read: read.iter().map(|index| scan.read[*index].clone()).collect(),
+        projection: projection.collect(),
+        filter: scan.filter.as_ref().map(moved),
+        watermark: scan
+            .watermark
+            .as_ref()
+            .map(|watermark| super::rel::ScanWatermark {
+                column: places[watermark.column].unwrap_or_default(),
+                expr: moved(&watermark.expr),
+            }),
+        bounded: scan.bounded,
+    };
+    finish(rel, RelOp::Scan(pruned), places)
+}
+
+/// A column of a scan that no query needs, for its rows to be counted.
+fn cheapest(scan: &Scan) -> usize {
+    let fixed_size = |expr: &Expr| {
+        as_input_ref(expr).is_some_and(|index| {
+            scan.read[index]
+                .0
+                .field
+                .logical_type
+                .to_arrow()
+                .is_primitive()
+        })
+    };
+    scan.projection
+        .iter()
+        .position(fixed_size)
+        .unwrap_or_default()
+}
+
+fn prune_calc(
+    rel: &Rel,
+    input: &RelRef,
+    filter: Option<&Expr>,
+    projection: &[Expr],
+    needed: &Needed,
+) -> Pruned {
+    let mut kept = needed.clone();
+    if kept.is_empty() && !projection.is_empty() {
+        kept.insert(0);
+    }
+    let mut below = Needed::new();
+    for expr in kept.iter().map(|index| &projection[*index]).chain(filter) {
+        collect_inputs(expr, &mut below);
+    }
+    let input = prune(input, &below);
+    let projection = kept.iter().map(|index| input.moved(&projection[*index]));
+    let op = RelOp::Calc {
+        projection: projection.collect(),
+        filter: filter.map(|filter| input.moved(filter)),
+        input: input.rel.clone(),
+    };
+    finish(rel, op, places_of(rel.columns.len(), &kept))
+}
+
+fn prune_aggregate(rel: &Rel, needed: &Needed) -> Pruned {
+    let (input, keys, aggregates) = match &rel.op {
+        RelOp::WindowAggregate {
+            input,
+            keys,
+            aggregates,
+            ..
+        }
+        | RelOp::GroupAggregate {
+            input,
+            keys,
+            aggregates,
+        } => (input, keys, aggregates),
+        _ => {
+            return finish(
+                rel,
+                rel.op.clone(),
+                (0..rel.columns.len()).map(Some).collect(),
+            );
+        }
+    };
+    let first_call = keys.len();
+    let calls = first_call..first_call + aggregates.len();
+    // A grouping without aggregates would have another changelog: one is kept.
+    let mut kept_calls: Vec<usize> = calls
+        .clone()
+        .filter(|index| needed.contains(index))
+        .collect();
+    if kept_calls.is_empty() && matches!(rel.op, RelOp::GroupAggregate { .. }) {
+        kept_calls.extend(calls.clone().next());
+    }
+    let mut below: Needed = keys.iter().copied().collect();
+    for index in &kept_calls {
+        let call = &aggregates[*index - first_call];
+        below.extend(call.arguments.iter().chain(&call.filter));
+    }
+    match &rel.op {
+        RelOp::WindowAggregate { window, .. } => match window {
+            WindowSource::Assign(window) => below.extend([window.time_column]),
+            WindowSource::Attached { start, end } => below.extend([*start, *end]),
+        },
+        _ if below.is_empty() => below.extend([0]),
+        _ => {}
+    }
+    let input = prune(input, &below);
+    let moved_calls = kept_calls
+        .iter()
+        .map(|index| moved_call(&aggregates[*index - first_call], &input))
+        .collect();
+    let keys = keys.iter().map(|key| input.at(*key)).collect();
+    let kept: Needed = (0..rel.columns.len())
+        .filter(|index| !calls.contains(index) || kept_calls.contains(index))
+        .collect();
+    let places = places_of(rel.columns.len(), &kept);
+    let op = match &rel.op {
+        RelOp::WindowAggregate {
+            window, properties, ..
+        } => RelOp::WindowAggregate {
+            window: match window {
+                WindowSource::Assign(window) => {
+                    let mut window = window.clone();
+                    window.time_column = input.at(window.time_column);
+                    WindowSource::Assign(window)
+                }
+                WindowSource::Attached { start, end } => WindowSource::Attached {
+                    start: input.at(*start),
+                    end: input.at(*end),
+                },
+            },
+            properties: properties.clone(),
+            input: input.rel,
+            keys,
+            aggregates: moved_calls,
+        },
+        _ => RelOp::GroupAggregate {
+            input: input.rel,
+            keys,
+            aggregates: moved_calls,
+        },
+    };
+    finish(rel, op, places)
+}
+
+fn moved_call(call: &Aggregate, input: &Pruned) -> Aggregate {
+    Aggregate {
+        function: call.function.clone(),
+        arguments: call
+            .arguments
+            .iter()
+            .map(|index| input.at(*index))
+            .collect(),
+        distinct: call.distinct,
+        filter: call.filter.map(|index| input.at(index)),
+    }
+}
+
+fn prune_join(rel: &Rel, join: &WindowJoin, needed: &Needed) -> Pruned {
+    let width = join.left.columns.len();
+    let mut both = needed.clone();
+    if let Some(condition) = &join.condition {
+        collect_inputs(condition, &mut both);
+    }
+    let mut left: Needed = both.range(..width).copied().collect();
+    left.extend(&join.left_keys);
+    left.extend([join.left_window.0, join.left_window.1]);
+    let mut right: Needed = both.range(width..).map(|index| index - width).collect();
+    right.extend(&join.right_keys);
+    right.extend([join.right_window.0, join.right_window.1]);
+    let (left, right) = (prune(&join.left, &left), prune(&join.right, &right));
+    let now = left.rel.columns.len();
+    let mut places = left.places.clone();
+    places.extend(
+        right
+            .places
+            .iter()
+            .map(|place| place.map(|place| place + now)),
+    );
+    let condition = join.condition.as_ref().map(|condition| {
+        replace_inputs(condition, |index| {
+            input_ref(places[index].unwrap_or_default())
+        })
+    });
+    places.truncate(rel.columns.len());
+    let op = RelOp::WindowJoin(WindowJoin {
+        kind: join.kind,
+        left_keys: join.left_keys.iter().map(|key| left.at(*key)).collect(),
+        right_keys: join.right_keys.iter().map(|key| right.at(*key)).collect(),
+        left_window: (left.at(join.left_window.0), left.at(join.left_window.1)),
+        right_window: (right.at(join.right_window.0), right.at(join.right_window.1)),
+        condition,
+        left: left.rel,
+        right: right.rel,
+    });
+    finish(rel, op, places)
+}

@@ -1,0 +1,286 @@
+//! The streaming relational algebra: what a query means, before it is cut into operators.
+//!
+//! A relation's columns are addressed by position. Inside expressions input column `i` is an `Expr::Column` with the name `#i`
+//! ([`input_ref`]), so names need not be unique and rewriting is arithmetic; what people read is made from [`Column::name`] by `text`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column as DfColumn, DFSchema};
+use datafusion_expr::Expr;
+use weir_dataflow::types::LogicalField;
+use weir_proto::v1::{JoinKind, WindowKind};
+
+use super::TimeAttribute;
+use crate::catalog::Table;
+use crate::error::{Result, SqlError};
+
+/// A column of a relation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Column {
+    pub name: String,
+    pub field: LogicalField,
+    pub time: Option<TimeAttribute>,
+}
+
+/// Which columns say to what window a row belongs. A column that a projection dropped is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WindowColumns {
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+    pub time: Option<usize>,
+}
+
+/// A relation: an operation on other relations.
+#[derive(Debug, Clone)]
+pub(super) struct Rel {
+    pub op: RelOp,
+    pub columns: Vec<Column>,
+    /// Set if each row belongs to one window.
+    pub window: Option<WindowColumns>,
+    /// The rows are a changelog with updates and deletions, not insertions only.
+    pub updating: bool,
+}
+
+/// A shared relation.
+pub(super) type RelRef = Arc<Rel>;
+
+#[derive(Debug, Clone)]
+pub(super) enum RelOp {
+    Scan(Scan),
+    /// Filter over the input's columns, then projection.
+    Calc {
+        input: RelRef,
+        filter: Option<Expr>,
+        projection: Vec<Expr>,
+    },
+    /// Input's columns, then window_start, window_end, window_time.
+    WindowAssign {
+        input: RelRef,
+        window: Window,
+    },
+    /// Keys, aggregates, then the properties.
+    WindowAggregate {
+        input: RelRef,
+        window: WindowSource,
+        keys: Vec<usize>,
+        aggregates: Vec<Aggregate>,
+        properties: Vec<WindowProperty>,
+    },
+    /// Keys, then aggregates.
+    GroupAggregate {
+        input: RelRef,
+        keys: Vec<usize>,
+        aggregates: Vec<Aggregate>,
+    },
+    WindowJoin(WindowJoin),
+    Union {
+        inputs: Vec<RelRef>,
+    },
+}
+
+/// Reads a table. Its relation's columns are `projection` over `read`.
+#[derive(Debug, Clone)]
+pub(super) struct Scan {
+    pub table: Arc<Table>,
+    /// What the connector delivers; `.1` is a metadata column's key.
+    pub read: Vec<(Column, Option<String>)>,
+    pub projection: Vec<Expr>,
+    /// Over the projection's output.
+    pub filter: Option<Expr>,
+    pub watermark: Option<ScanWatermark>,
+    /// The connector ends by itself.
+    pub bounded: bool,
+}
+
+/// WATERMARK FOR: both over the scan's output columns.
+#[derive(Debug, Clone)]
+pub(super) struct ScanWatermark {
+    pub column: usize,
+    pub expr: Expr,
+}
+
+/// Windows that rows are put into. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window {
+    pub kind: WindowKind,
+    pub size_ms: i64,
+    pub slide_ms: i64,
+    pub offset_ms: i64,
+    pub time_column: usize,
+}
+
+/// How an aggregate knows a row's window.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum WindowSource {
+    /// It puts the rows into windows itself.
+    Assign(Window),
+    /// The rows carry their window's start and end.
+    Attached { start: usize, end: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WindowProperty {
+    Start,
+    End,
+    Time,
+}
+
+impl WindowProperty {
+    /// As in the job graph.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "window_start",
+            Self::End => "window_end",
+            Self::Time => "window_time",
+        }
+    }
+}
+
+/// A call of an aggregate function over columns of the input.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Aggregate {
+    /// In capitals.
+    pub function: String,
+    pub arguments: Vec<usize>,
+    pub distinct: bool,
+    pub filter: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct WindowJoin {
+    pub kind: JoinKind,
+    pub left: RelRef,
+    pub right: RelRef,
+    pub left_keys: Vec<usize>,
+    pub right_keys: Vec<usize>,
+    /// Start and end on each side.
+    pub left_window: (usize, usize),
+    pub right_window: (usize, usize),
+    /// Over left columns ++ right columns.
+    pub condition: Option<Expr>,
+}
+
+impl Rel {
+    /// A projection and filter; keeps time attributes and windows of columns that pass unchanged.
+    pub fn calc(
+        input: RelRef,
+        filter: Option<Expr>,
+        projection: Vec<Expr>,
+        columns: Vec<Column>,
+    ) -> RelRef {
+        let window = input.window.map(|window| {
+            let moved = |column: Option<usize>| {
+                let column = column?;
+                projection
+                    .iter()
+                    .position(|expr| as_input_ref(expr) == Some(column))
+            };
+            WindowColumns {
+                start: moved(window.start),
+                end: moved(window.end),
+                time: moved(window.time),
+            }
+        });
+        let updating = input.updating;
+        Arc::new(Self {
+            op: RelOp::Calc {
+                input,
+                filter,
+                projection,
+            },
+            columns,
+            window,
+            updating,
+        })
+    }
+
+    /// Only a filter.
+    pub fn filter(input: RelRef, filter: Expr) -> RelRef {
+        let projection = (0..input.columns.len()).map(input_ref).collect();
+        let columns = input.columns.clone();
+        Self::calc(input, Some(filter), projection, columns)
+    }
+
+    /// The inputs, in order.
+    pub fn inputs(&self) -> Vec<&RelRef> {
+        match &self.op {
+            RelOp::Scan(_) => Vec::new(),
+            RelOp::Calc { input, .. }
+            | RelOp::WindowAssign { input, .. }
+            | RelOp::WindowAggregate { input, .. }
+            | RelOp::GroupAggregate { input, .. } => vec![input],
+            RelOp::WindowJoin(join) => vec![&join.left, &join.right],
+            RelOp::Union { inputs } => inputs.iter().collect(),
+        }
+    }
+}
+
+/// Input column `index`.
+pub(super) fn input_ref(index: usize) -> Expr {
+    Expr::Column(DfColumn::new_unqualified(format!("#{index}")))
+}
+
+/// The input column that an expression is, if it is nothing else.
+pub(super) fn as_input_ref(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Column(column) if column.relation.is_none() => {
+            column.name.strip_prefix('#')?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Adds the input columns that an expression reads.
+pub(super) fn collect_inputs(expr: &Expr, used: &mut BTreeSet<usize>) {
+    let _ = expr.apply(|node| {
+        used.extend(as_input_ref(node));
+        Ok(TreeNodeRecursion::Continue)
+    });
+}
+
+/// Replaces each reference to an input column.
+pub(super) fn replace_inputs(expr: &Expr, mut with: impl FnMut(usize) -> Expr) -> Expr {
+    let replaced = expr.clone().transform_up(|node| {
+        Ok(match as_input_ref(&node) {
+            Some(index) => Transformed::yes(with(index)),
+            None => Transformed::no(node),
+        })
+    });
+    // The closure never fails, so neither does the walk.
+    replaced.map_or_else(|_| expr.clone(), |replaced| replaced.data)
+}
+
+/// The schema that expressions over these columns are typed and compiled against.
+pub(super) fn expr_schema(columns: &[Column]) -> Result<DFSchema> {
+    let fields: Vec<_> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| column.field.to_field(&format!("#{index}")))
+        .collect();
+    DFSchema::try_from(Schema::new(fields)).map_err(|error| SqlError::new(error.to_string()))
+}
+
+/// The Arrow schema of rows with these columns.
+pub(super) fn row_schema(columns: &[Column]) -> Schema {
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|column| column.field.to_field(&column.name))
+        .collect();
+    Schema::new(fields)
+}
+
+/// The conjuncts of a condition.
+pub(super) fn conjuncts(expr: &Expr) -> Vec<Expr> {
+    datafusion_expr::utils::split_conjunction(expr)
+        .into_iter()
+        .cloned()
+        .collect()
+}
+
+/// All of them; `None` if there are none.
+pub(super) fn conjunction(conditions: impl IntoIterator<Item = Expr>) -> Option<Expr> {
+    conditions.into_iter().reduce(Expr::and)
+}

@@ -1,0 +1,154 @@
+//! Tables as relations: physical and metadata columns are read, computed ones are projected, the watermark is attached.
+
+use std::sync::Arc;
+
+use weir_dataflow::types::{LogicalField, LogicalType, METADATA_KEY};
+
+use super::expr::{Analyzer, column};
+use super::rel::{Column, Rel, RelOp, RelRef, Scan, ScanWatermark, input_ref};
+use super::scope::Scope;
+use super::{TimeAttribute, call};
+use crate::catalog::{ColumnKind, Table};
+use crate::error::{Result, SqlError};
+
+/// The relation that a table is when it is read.
+pub(super) fn scan(table: &Table) -> Result<RelRef> {
+    let read = read_columns(table);
+    let description =
+        weir_connectors::describe_source(connector(table)?, &table.options, &read_schema(&read))
+            .map_err(|error| in_table(table, SqlError::new(error.to_string())))?;
+    let (columns, projection, watermark) = resolve(table, &read)?;
+    Ok(Arc::new(Rel {
+        op: RelOp::Scan(Scan {
+            table: Arc::new(table.clone()),
+            read,
+            projection,
+            filter: None,
+            watermark,
+            bounded: description.bounded,
+        }),
+        columns,
+        window: None,
+        updating: description.emits_updates,
+    }))
+}
+
+/// The columns of a table with the types of the computed ones.
+pub(super) fn columns(table: &Table) -> Result<Vec<Column>> {
+    Ok(resolve(table, &read_columns(table))?.0)
+}
+
+/// The option 'connector'.
+pub(super) fn connector(table: &Table) -> Result<&str> {
+    table
+        .options
+        .get("connector")
+        .map(String::as_str)
+        .ok_or_else(|| {
+            in_table(table, SqlError::new("the option 'connector' is missing"))
+                .hint("name the system in WITH ('connector' = '...')")
+        })
+}
+
+/// Says which table an error is about.
+pub(super) fn in_table(table: &Table, mut error: SqlError) -> SqlError {
+    error.message = format!("table '{}': {}", table.name, error.message);
+    error
+}
+
+/// As connectors take it: metadata columns are marked.
+pub(super) fn read_schema(read: &[(Column, Option<String>)]) -> arrow::datatypes::Schema {
+    let fields: Vec<_> = read
+        .iter()
+        .map(|(column, metadata)| {
+            let field = column.field.to_field(&column.name);
+            let Some(key) = metadata else { return field };
+            let mut marks = field.metadata().clone();
+            marks.insert(METADATA_KEY.to_owned(), key.clone());
+            field.with_metadata(marks)
+        })
+        .collect();
+    arrow::datatypes::Schema::new(fields)
+}
+
+fn read_columns(table: &Table) -> Vec<(Column, Option<String>)> {
+    let read = table.columns.iter().filter_map(|declared| {
+        let (field, metadata) = match &declared.kind {
+            ColumnKind::Physical(field) => (field, None),
+            ColumnKind::Metadata { field, key, .. } => (field, Some(key.clone())),
+            ColumnKind::Computed(_) => return None,
+        };
+        Some((column(&declared.name, field.clone()), metadata))
+    });
+    read.collect()
+}
+
+type Resolved = (
+    Vec<Column>,
+    Vec<datafusion_expr::Expr>,
+    Option<ScanWatermark>,
+);
+
+fn resolve(table: &Table, read: &[(Column, Option<String>)]) -> Result<Resolved> {
+    let read: Vec<Column> = read.iter().map(|(column, _)| column.clone()).collect();
+    let scope = Scope::of_relation(Some(&table.name), &read);
+    let mut analyzer = Analyzer::new(&scope, "a computed column")?;
+    let mut columns = Vec::with_capacity(table.columns.len());
+    let mut projection = Vec::with_capacity(table.columns.len());
+    for declared in &table.columns {
+        if let ColumnKind::Computed(expr) = &declared.kind {
+            let (typed, field) = analyzer.typed(expr)?;
+            let mut computed = column(&declared.name, field);
+            computed.time = call::is_proctime(expr).then_some(TimeAttribute::Proctime);
+            columns.push(computed);
+            projection.push(typed);
+        } else {
+            let index = read.iter().position(|column| column.name == declared.name);
+            let index = index.unwrap_or_default();
+            columns.push(read[index].clone());
+            projection.push(input_ref(index));
+        }
+    }
+    let watermark = watermark(table, &mut columns)?;
+    Ok((columns, projection, watermark))
+}
+
+fn watermark(table: &Table, columns: &mut [Column]) -> Result<Option<ScanWatermark>> {
+    let Some(declared) = &table.watermark else {
+        return Ok(None);
+    };
+    let Some(index) = columns.iter().position(|c| c.name == declared.column) else {
+        return Err(in_table(
+            table,
+            SqlError::new(format!(
+                "WATERMARK FOR '{}': there is no such column",
+                declared.column
+            )),
+        ));
+    };
+    let scope = Scope::of_relation(Some(&table.name), columns);
+    let (expr, field) = Analyzer::new(&scope, "WATERMARK")?.typed(&declared.expr)?;
+    for (what, field) in [("column", &columns[index].field), ("expression", &field)] {
+        if !is_time(field) {
+            return Err(in_table(
+                table,
+                SqlError::new(format!(
+                    "the watermark's {what} is to be TIMESTAMP or TIMESTAMP_LTZ of a precision up to 3, but is {}",
+                    field.logical_type
+                )),
+            ));
+        }
+    }
+    columns[index].time = Some(TimeAttribute::Rowtime);
+    Ok(Some(ScanWatermark {
+        column: index,
+        expr,
+    }))
+}
+
+fn is_time(field: &LogicalField) -> bool {
+    matches!(
+        field.logical_type,
+        LogicalType::Timestamp(0..=3) | LogicalType::TimestampLtz(0..=3)
+    )
+}

@@ -1,0 +1,138 @@
+//! The names that an expression can use, and what they stand for.
+
+use sqlparser::ast::Ident;
+
+use super::rel::Column;
+use crate::error::{Result, SqlError};
+use crate::statement::{CATALOG, DATABASE};
+
+/// Columns of a FROM clause, by position in the joined row.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    pub columns: Vec<ScopeColumn>,
+}
+
+/// A column under the name of its relation.
+#[derive(Debug, Clone)]
+pub(super) struct ScopeColumn {
+    /// Alias or name of the table; none for a subquery without alias.
+    pub qualifier: Option<String>,
+    pub column: Column,
+}
+
+impl Scope {
+    /// All columns of one relation.
+    pub fn of_relation(qualifier: Option<&str>, columns: &[Column]) -> Self {
+        let columns = columns.iter().map(|column| ScopeColumn {
+            qualifier: qualifier.map(str::to_owned),
+            column: column.clone(),
+        });
+        Self {
+            columns: columns.collect(),
+        }
+    }
+
+    /// The row types, without qualifiers.
+    pub fn row(&self) -> Vec<Column> {
+        self.columns
+            .iter()
+            .map(|entry| entry.column.clone())
+            .collect()
+    }
+
+    /// What a dotted name stands for: a column, and the names of nested fields that are left.
+    pub fn resolve<'n>(&self, names: &'n [Ident]) -> Result<(usize, &'n [Ident])> {
+        let names = self.strip_catalog(names);
+        let Some((first, rest)) = names.split_first() else {
+            return Err(SqlError::new("a name is empty"));
+        };
+        if let Some((second, fields)) = rest.split_first()
+            && self.has_qualifier(&first.value)
+        {
+            if let Some(index) = self.find(Some(&first.value), second)? {
+                return Ok((index, fields));
+            }
+            // A relation and a ROW column of another one may share a name.
+            if self.find(None, first)?.is_none() {
+                let known = self.names(Some(&first.value));
+                return Err(SqlError::unknown("column", second, known));
+            }
+        }
+        match self.find(None, first)? {
+            Some(index) => Ok((index, rest)),
+            None if rest.is_empty() => Err(self.unknown_column(first)),
+            None => Err(SqlError::unknown(
+                "table or column",
+                first,
+                self.qualifiers().chain(self.names(None)),
+            )),
+        }
+    }
+
+    /// `default_catalog.default_database.t.c` is `t.c`.
+    fn strip_catalog<'n>(&self, names: &'n [Ident]) -> &'n [Ident] {
+        let is = |index: usize, name: &str| names.get(index).is_some_and(|n| n.value == name);
+        let qualified = |index: usize| {
+            names
+                .get(index)
+                .is_some_and(|name| self.has_qualifier(&name.value))
+        };
+        if is(0, CATALOG) && is(1, DATABASE) && qualified(2) {
+            &names[2..]
+        } else if is(0, DATABASE) && qualified(1) {
+            &names[1..]
+        } else {
+            names
+        }
+    }
+
+    fn unknown_column(&self, name: &Ident) -> SqlError {
+        SqlError::unknown("column", name, self.names(None))
+    }
+
+    fn has_qualifier(&self, name: &str) -> bool {
+        self.qualifiers().any(|qualifier| qualifier == name)
+    }
+
+    fn qualifiers(&self) -> impl Iterator<Item = &str> {
+        self.columns
+            .iter()
+            .filter_map(|entry| entry.qualifier.as_deref())
+    }
+
+    fn names<'s>(&'s self, qualifier: Option<&'s str>) -> impl Iterator<Item = &'s str> {
+        self.columns
+            .iter()
+            .filter(move |entry| qualifier.is_none() || entry.qualifier.as_deref() == qualifier)
+            .map(|entry| entry.column.name.as_str())
+    }
+
+    fn find(&self, qualifier: Option<&str>, name: &Ident) -> Result<Option<usize>> {
+        let mut found = None;
+        for (index, entry) in self.columns.iter().enumerate() {
+            let here = qualifier.is_none() || entry.qualifier.as_deref() == qualifier;
+            if !here || entry.column.name != name.value {
+                continue;
+            }
+            if found.replace(index).is_some() {
+                return Err(self.ambiguous(name));
+            }
+        }
+        Ok(found)
+    }
+
+    fn ambiguous(&self, name: &Ident) -> SqlError {
+        let candidates: Vec<_> = self
+            .columns
+            .iter()
+            .filter(|entry| entry.column.name == name.value)
+            .filter_map(|entry| Some(format!("{}.{}", entry.qualifier.as_ref()?, name.value)))
+            .collect();
+        let error = SqlError::new(format!("column '{}' is ambiguous", name.value))
+            .at_location(name.span.start);
+        if candidates.is_empty() {
+            return error;
+        }
+        error.hint(format!("write {}", candidates.join(" or ")))
+    }
+}

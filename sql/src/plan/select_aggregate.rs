@@ -1,0 +1,387 @@
+//! SELECT with GROUP BY or aggregates: a projection that computes keys and arguments, the aggregate, a projection for the SELECT list.
+
+use std::sync::Arc;
+
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_expr::Expr;
+use sqlparser::ast;
+use weir_dataflow::types::{LogicalField, LogicalType};
+
+use super::expr::{AggregateCall, Analyzer, check_condition, coerce, column, type_of};
+use super::query::{SelectExpr, SelectValue};
+use super::rel::{
+    Aggregate, Column, Rel, RelOp, RelRef, WindowColumns, WindowProperty, WindowSource,
+    as_input_ref, expr_schema, input_ref,
+};
+use super::scope::Scope;
+use super::{TimeAttribute, aggregate, text};
+use crate::error::{Result, SqlError};
+
+/// The SELECT as an aggregate; `None` if it is none.
+pub(super) fn plan(
+    input: &RelRef,
+    scope: &Scope,
+    items: &[SelectExpr],
+    group_by: &[ast::Expr],
+    select: &ast::Select,
+) -> Result<Option<RelRef>> {
+    let mut keys = Vec::with_capacity(group_by.len());
+    for expr in group_by {
+        keys.push(group_key(scope, expr)?);
+    }
+    let mut calls = Vec::new();
+    let raw_items = raw_items(scope, items, &mut calls)?;
+    let raw_having = match &select.having {
+        Some(having) => Some(Analyzer::with_aggregates(scope, "HAVING", &mut calls)?.raw(having)?),
+        None => None,
+    };
+    if group_by.is_empty() && calls.is_empty() {
+        return Ok(None);
+    }
+    let grouped = group(input, scope, &keys, &calls)?;
+    let finish = Finish {
+        scope,
+        keys: &keys,
+        grouped: &grouped,
+    };
+    let having = match (raw_having, &select.having) {
+        (Some(raw), Some(written)) => {
+            let (expr, field) = finish.typed(raw).map_err(|error| error.at(written))?;
+            check_condition("HAVING", &field).map_err(|error| error.at(written))?;
+            Some(expr)
+        }
+        _ => None,
+    };
+    let mut projection = Vec::with_capacity(items.len());
+    let mut columns = Vec::with_capacity(items.len());
+    for (item, raw) in items.iter().zip(raw_items) {
+        let (expr, field) = finish.typed(raw).map_err(|error| match &item.expr {
+            SelectValue::Written(written) => error.at(written.as_ref()),
+            SelectValue::Column(_) => error,
+        })?;
+        let mut out = column(&item.name, field);
+        out.time = as_input_ref(&expr).and_then(|index| grouped.rel.columns[index].time);
+        projection.push(expr);
+        columns.push(out);
+    }
+    Ok(Some(Rel::calc(grouped.rel, having, projection, columns)))
+}
+
+/// A GROUP BY expression.
+struct Key {
+    raw: Expr,
+    typed: Expr,
+    column: Column,
+}
+
+fn group_key(scope: &Scope, expr: &ast::Expr) -> Result<Key> {
+    if matches!(expr, ast::Expr::Tuple(_)) {
+        return Err(SqlError::unsupported("a tuple in GROUP BY").at(expr));
+    }
+    refuse_group_window(expr)?;
+    let mut analyzer = Analyzer::new(scope, "GROUP BY")?;
+    let raw = analyzer.raw(expr)?;
+    let (typed, field) = analyzer.typed(expr)?;
+    if matches!(
+        field.logical_type,
+        LogicalType::Map(..) | LogicalType::Multiset(_)
+    ) {
+        return Err(
+            SqlError::new(format!("GROUP BY does not take {}", field.logical_type)).at(expr),
+        );
+    }
+    let column = match as_input_ref(&typed) {
+        Some(index) => scope.columns[index].column.clone(),
+        None => column(&text::expr(&typed, &scope.row()), field),
+    };
+    Ok(Key { raw, typed, column })
+}
+
+/// GROUP BY TUMBLE(ts, ...), Flink's older form.
+fn refuse_group_window(expr: &ast::Expr) -> Result<()> {
+    let ast::Expr::Function(function) = expr else {
+        return Ok(());
+    };
+    let name = function.name.to_string().to_uppercase();
+    if matches!(name.as_str(), "TUMBLE" | "HOP" | "SESSION") {
+        return Err(SqlError::unsupported(format!("GROUP BY {name}(...)"))
+            .at(expr)
+            .hint(
+                "use the windowing function in FROM: TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))",
+            ));
+    }
+    Ok(())
+}
+
+fn raw_items(
+    scope: &Scope,
+    items: &[SelectExpr],
+    calls: &mut Vec<AggregateCall>,
+) -> Result<Vec<Expr>> {
+    let mut analyzer = Analyzer::with_aggregates(scope, "SELECT", calls)?;
+    items
+        .iter()
+        .map(|item| match &item.expr {
+            SelectValue::Column(index) => Ok(input_ref(*index)),
+            SelectValue::Written(written) => analyzer.raw(written),
+        })
+        .collect()
+}
+
+/// An aggregate, and where its keys and calls are among its columns.
+struct Grouped {
+    rel: RelRef,
+    key_positions: Vec<usize>,
+    call_positions: Vec<usize>,
+}
+
+fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -> Result<Grouped> {
+    let properties = window_properties(input, keys);
+    let windowed = properties.contains(&Some(WindowProperty::Start))
+        && properties.contains(&Some(WindowProperty::End));
+    let mut before = Projection::default();
+    let schema = expr_schema(&scope.row())?;
+    let mut key_columns = Vec::new();
+    let mut key_positions = Vec::with_capacity(keys.len());
+    for (key, property) in keys.iter().zip(&properties) {
+        if windowed && property.is_some() {
+            key_positions.push(usize::MAX);
+            continue;
+        }
+        let at = before.add(&key.typed, key.column.clone());
+        let known = key_columns.iter().position(|known| *known == at);
+        key_positions.push(known.unwrap_or_else(|| {
+            key_columns.push(at);
+            key_columns.len() - 1
+        }));
+    }
+    let mut aggregates = Vec::with_capacity(calls.len());
+    for call in calls {
+        let mut arguments = Vec::with_capacity(call.arguments.len());
+        for (expr, field) in call.arguments.iter().zip(&call.argument_types) {
+            arguments.push(before.add(expr, named(expr, scope, field.clone())));
+        }
+        let filter = match &call.filter {
+            Some(filter) => Some(before.add(
+                filter,
+                column(&text::expr(filter, &scope.row()), type_of(filter, &schema)?),
+            )),
+            None => None,
+        };
+        aggregates.push(Aggregate {
+            function: call.function.to_owned(),
+            arguments,
+            distinct: call.distinct,
+            filter,
+        });
+    }
+    let mut out: Vec<Column> = key_columns
+        .iter()
+        .map(|at| {
+            let mut key = before.columns[*at].clone();
+            key.time = None;
+            key
+        })
+        .collect();
+    let call_positions = (0..calls.len()).map(|index| out.len() + index).collect();
+    for (index, call) in calls.iter().enumerate() {
+        let may_be_empty = call.filter.is_some() || (keys.is_empty() && call.function != "COUNT");
+        let field = aggregate::result_type(call.function, &call.argument_types, may_be_empty)?;
+        out.push(column(&format!("$agg{index}"), field));
+    }
+    let rel = if windowed {
+        window_aggregate(
+            input,
+            before,
+            key_columns,
+            aggregates,
+            &properties,
+            keys,
+            out,
+        )?
+    } else {
+        Arc::new(Rel {
+            columns: out,
+            window: None,
+            updating: input.updating || !aggregates.is_empty(),
+            op: RelOp::GroupAggregate {
+                input: before.over(input),
+                keys: key_columns,
+                aggregates,
+            },
+        })
+    };
+    for (position, property) in key_positions.iter_mut().zip(&properties) {
+        if let (true, Some(property)) = (*position == usize::MAX, property) {
+            let name = property.name();
+            let at = rel.columns.iter().rposition(|column| column.name == name);
+            *position = at.unwrap_or_default();
+        }
+    }
+    Ok(Grouped {
+        rel,
+        key_positions,
+        call_positions,
+    })
+}
+
+/// Which of the keys are columns of the input's window.
+fn window_properties(input: &Rel, keys: &[Key]) -> Vec<Option<WindowProperty>> {
+    let Some(window) = input.window else {
+        return vec![None; keys.len()];
+    };
+    let property = |key: &Key| {
+        let index = as_input_ref(&key.typed)?;
+        [
+            (window.start, WindowProperty::Start),
+            (window.end, WindowProperty::End),
+            (window.time, WindowProperty::Time),
+        ]
+        .into_iter()
+        .find_map(|(column, property)| (column == Some(index)).then_some(property))
+    };
+    keys.iter().map(property).collect()
+}
+
+fn window_aggregate(
+    input: &RelRef,
+    mut before: Projection,
+    keys: Vec<usize>,
+    aggregates: Vec<Aggregate>,
+    properties: &[Option<WindowProperty>],
+    written: &[Key],
+    mut out: Vec<Column>,
+) -> Result<RelRef> {
+    if input.updating {
+        return Err(SqlError::unsupported(
+            "a window aggregate over a relation with updates",
+        ));
+    }
+    let attach = |before: &mut Projection, wanted: WindowProperty| {
+        let key = written
+            .iter()
+            .zip(properties)
+            .find(|(_, property)| **property == Some(wanted));
+        key.map(|(key, _)| before.add(&key.typed, key.column.clone()))
+    };
+    let bounds =
+        attach(&mut before, WindowProperty::Start).zip(attach(&mut before, WindowProperty::End));
+    let (start, end) = bounds.ok_or_else(|| SqlError::new("a window has no start or end"))?;
+    let base = out.len();
+    let mut asked = Vec::new();
+    for property in [
+        WindowProperty::Start,
+        WindowProperty::End,
+        WindowProperty::Time,
+    ] {
+        let Some(key) = written
+            .iter()
+            .zip(properties)
+            .find_map(|(key, known)| (*known == Some(property)).then_some(key))
+        else {
+            continue;
+        };
+        let mut column = key.column.clone();
+        column.name = property.name().to_owned();
+        column.field.nullable = false;
+        column.time = (property == WindowProperty::Time).then_some(TimeAttribute::Rowtime);
+        asked.push(property);
+        out.push(column);
+    }
+    let at = |property| {
+        asked
+            .iter()
+            .position(|known| *known == property)
+            .map(|at| base + at)
+    };
+    Ok(Arc::new(Rel {
+        window: Some(WindowColumns {
+            start: at(WindowProperty::Start),
+            end: at(WindowProperty::End),
+            time: at(WindowProperty::Time),
+        }),
+        columns: out,
+        updating: false,
+        op: RelOp::WindowAggregate {
+            input: before.over(input),
+            window: WindowSource::Attached { start, end },
+            keys,
+            aggregates,
+            properties: asked,
+        },
+    }))
+}
+
+/// A projection that grows; equal expressions are one column.
+#[derive(Default)]
+struct Projection {
+    exprs: Vec<Expr>,
+    columns: Vec<Column>,
+}
+
+impl Projection {
+    fn add(&mut self, expr: &Expr, column: Column) -> usize {
+        if let Some(known) = self.exprs.iter().position(|known| known == expr) {
+            return known;
+        }
+        self.exprs.push(expr.clone());
+        self.columns.push(column);
+        self.exprs.len() - 1
+    }
+
+    fn over(self, input: &RelRef) -> RelRef {
+        Rel::calc(input.clone(), None, self.exprs, self.columns)
+    }
+}
+
+fn named(expr: &Expr, scope: &Scope, field: LogicalField) -> Column {
+    match as_input_ref(expr) {
+        Some(index) => scope.columns[index].column.clone(),
+        None => column(&text::expr(expr, &scope.row()), field),
+    }
+}
+
+/// Moves expressions from the scope behind the aggregate.
+struct Finish<'a> {
+    scope: &'a Scope,
+    keys: &'a [Key],
+    grouped: &'a Grouped,
+}
+
+impl Finish<'_> {
+    fn typed(&self, raw: Expr) -> Result<(Expr, LogicalField)> {
+        let moved = self.move_behind(raw)?;
+        coerce(moved, &expr_schema(&self.grouped.rel.columns)?)
+    }
+
+    fn move_behind(&self, raw: Expr) -> Result<Expr> {
+        let width = self.scope.columns.len();
+        let mut stray = None;
+        let moved = raw.transform_down(|node| {
+            if let Some(key) = self.keys.iter().position(|key| key.raw == node) {
+                let expr = input_ref(self.grouped.key_positions[key]);
+                return Ok(Transformed::new(expr, true, TreeNodeRecursion::Jump));
+            }
+            Ok(match as_input_ref(&node) {
+                Some(index) if index >= width => {
+                    let expr = input_ref(self.grouped.call_positions[index - width]);
+                    Transformed::new(expr, true, TreeNodeRecursion::Jump)
+                }
+                Some(index) => {
+                    stray.get_or_insert(index);
+                    Transformed::no(node)
+                }
+                None => Transformed::no(node),
+            })
+        });
+        if let Some(index) = stray {
+            let name = &self.scope.columns[index].column.name;
+            return Err(SqlError::new(format!(
+                "column '{name}' is neither in GROUP BY nor in an aggregate"
+            )));
+        }
+        moved
+            .map(|moved| moved.data)
+            .map_err(|error| super::error::translate(&error))
+    }
+}
