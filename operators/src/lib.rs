@@ -1,4 +1,4 @@
-//! Weir's operators, one file each, and `create`, which builds one from its description in the job graph.
+//! Weir's operators, one file each, and [`create`], which builds one from its description in the job graph.
 //!
 //! Owns: what an operator computes and what it keeps as state. Must never know: RocksDB, gRPC, connectors, the planner, threads.
 
@@ -10,3 +10,32 @@ mod fingerprint;
 mod key_table;
 
 pub mod group_aggregate;
+pub mod calc;
+pub mod sink;
+pub mod source;
+pub mod watermark;
+pub mod window;
+pub mod window_assign;
+pub mod window_join;
+
+use weir_dataflow::{Error, Operator, Result};
+use weir_proto::v1;
+
+/// Builds any operator but a source or a sink: those need a connector, see [`source::SourceOperator`] and [`sink::SinkOperator`].
+///
+/// # Errors
+/// If the description can't be carried out: a kind that this version does not know, a column that the input does not have.
+/// Expressions are decoded when the operator is opened, where the schemas are known.
+pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
+    use v1::operator::Kind;
+    match &operator.kind {
+        Some(Kind::Calc(spec)) => Ok(Box::new(calc::CalcOperator::new(spec.clone()))),
+        Some(Kind::WindowAssign(spec)) => Ok(Box::new(window_assign::WindowAssignOperator::new(spec)?)),
+        Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(spec.clone())?)),
+        Some(Kind::GroupAggregate(spec)) => Ok(Box::new(group_aggregate::GroupAggregateOperator::new(spec)?)),
+        Some(Kind::Source(_) | Kind::Sink(_)) => {
+            Err(Error::Internal(format!("operator '{}' needs a connector", operator.name)))
+        }
+        _ => Err(Error::Config(format!("operator '{}' is of a kind that this version does not know", operator.name))),
+    }
+}

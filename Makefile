@@ -1,0 +1,34 @@
+# `make run` shows Weir at work, `make test` runs all tests; both install what is missing.
+# Build results and downloads are kept outside of the checkout, in WEIR_CACHE.
+
+WEIR_CACHE ?= $(HOME)/.cache/weir
+export WEIR_CACHE
+export CARGO_TARGET_DIR ?= $(WEIR_CACHE)/target
+# RocksDB and librdkafka take a quarter of an hour to compile: ccache makes that once.
+export PATH := /usr/lib/ccache:$(PATH)
+export CCACHE_DIR ?= $(WEIR_CACHE)/ccache
+export CCACHE_MAXSIZE ?= 3G
+
+.PHONY: run test build lint bench-nexmark setup
+
+run: setup
+	cargo build -q -p weir
+	$(CARGO_TARGET_DIR)/debug/weir sql --parallelism 2 examples/nexmark/hot_items.sql
+
+test:
+	tools/setup.sh test
+	cargo test --workspace --no-fail-fast
+
+build: setup
+	cargo build --release -p weir
+	mkdir -p bin
+	cp $(CARGO_TARGET_DIR)/release/weir bin/weir
+
+lint: setup
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+
+setup:
+	@tools/setup.sh build

@@ -1,0 +1,279 @@
+//! The end of a chain: hands rows to a connector's writer and sees to it that what was prepared is committed exactly when its
+//! checkpoint is complete, also when that is found out only after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use weir_common::ids::CheckpointId;
+use weir_dataflow::schema::decode_schema;
+use weir_dataflow::{
+    Batch, Committer, Context, Deferred, Error, KeyedState, OpenContext, Operator, OperatorStates, Result, SinkWriter,
+    SnapshotPart,
+};
+use weir_proto::v1;
+use weir_proto::v1::operator_state::Redistribution;
+
+/// Name of the list of committables.
+pub const COMMITTABLES: &str = "committables";
+
+/// How long a checkpoint waits for the one before it to be prepared.
+const PREPARE_ORDER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Runs a connector's writer.
+pub struct SinkOperator {
+    spec: v1::Sink,
+    schema: SchemaRef,
+    writer: Box<dyn SinkWriter>,
+    ledger: Arc<Ledger>,
+}
+
+/// Committables by the checkpoint that prepared them. Shared with the threads that prepare and commit.
+#[derive(Default)]
+struct Ledger {
+    state: Mutex<LedgerState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LedgerState {
+    /// Prepared and not yet known to be committed.
+    pending: BTreeMap<u64, Vec<Bytes>>,
+    /// Being prepared.
+    preparing: BTreeSet<u64>,
+    /// A prepare that failed: its rows are lost to this attempt, which must end.
+    failure: Option<String>,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, LedgerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything prepared up to `checkpoint`, once no earlier one is still being prepared.
+    fn finish(&self, checkpoint: u64, prepared: Result<Vec<Bytes>>) -> Result<Vec<Bytes>> {
+        let mut state = self.lock();
+        match prepared {
+            Ok(items) => {
+                state.pending.insert(checkpoint, items);
+                state.preparing.remove(&checkpoint);
+                self.changed.notify_all();
+            }
+            Err(error) => {
+                state.failure = Some(error.to_string());
+                state.preparing.remove(&checkpoint);
+                self.changed.notify_all();
+                return Err(error);
+            }
+        }
+        let earlier = |state: &mut LedgerState| state.preparing.range(..checkpoint).next().is_some();
+        let (state, timeout) = self
+            .changed
+            .wait_timeout_while(state, PREPARE_ORDER_TIMEOUT, earlier)
+            .unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(Error::Internal(format!("checkpoint {checkpoint} waited for an earlier one to be prepared")));
+        }
+        if let Some(failure) = &state.failure {
+            return Err(Error::External { system: "sink", message: failure.clone() });
+        }
+        Ok(state.pending.range(..=checkpoint).flat_map(|(_, items)| items.iter().cloned()).collect())
+    }
+}
+
+impl SinkOperator {
+    /// Wraps an opened writer.
+    ///
+    /// # Errors
+    /// If the description is broken.
+    pub fn new(spec: v1::Sink, writer: Box<dyn SinkWriter>) -> Result<Self> {
+        let schema = decode_schema(&spec.schema)?;
+        Ok(Self { spec, schema, writer, ledger: Arc::default() })
+    }
+
+    fn check_not_null(&self, data: &RecordBatch) -> Result<()> {
+        for index in &self.spec.not_null {
+            let has_null = data.columns().get(*index as usize).is_some_and(|column| column.null_count() > 0);
+            if has_null {
+                let name = self.schema.fields().get(*index as usize).map_or("?", |field| field.name());
+                return Err(Error::Data(format!(
+                    "column '{name}' of table '{}' is NOT NULL, but a NULL was written to it; filter such rows, \
+                     or SET 'table.exec.sink.not-null-enforcer' = 'DROP' to leave them out",
+                    self.spec.table
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operator for SinkOperator {
+    /// Commits what the restored snapshot holds, then aborts what earlier attempts left open. Blocks: runs before the first row.
+    fn open(&mut self, context: OpenContext, _: &mut dyn KeyedState) -> Result<()> {
+        let Some(committer) = self.writer.committer() else { return Ok(()) };
+        let restored = context.restored.get(COMMITTABLES);
+        if !restored.is_empty() {
+            tracing::info!(
+                job = %context.info.job,
+                subtask = context.info.subtask,
+                attempt = context.info.attempt.0,
+                count = restored.len(),
+                "committing what the restored snapshot had prepared"
+            );
+            committer.commit(restored)?;
+        }
+        committer.abort_leftovers()
+    }
+
+    fn ready(&mut self) -> Result<bool> {
+        if let Some(failure) = self.ledger.lock().failure.take() {
+            return Err(Error::External { system: "sink", message: failure });
+        }
+        self.writer.ready()
+    }
+
+    fn process(&mut self, _: usize, batch: Batch, _: &mut Context<'_>) -> Result<()> {
+        self.check_not_null(batch.data())?;
+        let renamed = RecordBatch::try_new(Arc::clone(&self.schema), batch.data().columns().to_vec())?;
+        self.writer.write(&batch.with_data(renamed)?)
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, _: &mut Context<'_>) -> Result<SnapshotPart> {
+        let prepare = self.writer.prepare(checkpoint.0)?;
+        self.ledger.lock().preparing.insert(checkpoint.0);
+        let ledger = Arc::clone(&self.ledger);
+        let deferred: Deferred<OperatorStates> = Box::new(move || {
+            let items = ledger.finish(checkpoint.0, prepare())?;
+            let mut states = OperatorStates::default();
+            if !items.is_empty() {
+                states.put(COMMITTABLES, Redistribution::Split, items);
+            }
+            Ok(states)
+        });
+        Ok(SnapshotPart { states: OperatorStates::default(), deferred: Some(deferred) })
+    }
+
+    fn checkpoint_completed(&mut self, checkpoint: CheckpointId) -> Result<Option<Deferred<()>>> {
+        let Some(committer) = self.writer.committer() else { return Ok(None) };
+        let ledger = Arc::clone(&self.ledger);
+        Ok(Some(Box::new(move || commit_up_to(&ledger, committer.as_ref(), checkpoint.0))))
+    }
+
+    fn close(&mut self) {
+        self.writer.close();
+    }
+}
+
+fn commit_up_to(ledger: &Ledger, committer: &dyn Committer, checkpoint: u64) -> Result<()> {
+    let due: BTreeMap<u64, Vec<Bytes>> = {
+        let state = ledger.lock();
+        state.pending.range(..=checkpoint).map(|(id, items)| (*id, items.clone())).collect()
+    };
+    for (id, items) in due {
+        if !items.is_empty() {
+            committer.commit(&items)?;
+        }
+        ledger.lock().pending.remove(&id);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::DataType;
+    use weir_dataflow::schema::encode_schema;
+    use weir_dataflow::testing::{Harness, batch, open_context, schema};
+
+    #[derive(Default)]
+    struct Store {
+        committed: Mutex<Vec<Bytes>>,
+        refuse: Mutex<bool>,
+    }
+
+    impl Committer for Store {
+        fn commit(&self, committables: &[Bytes]) -> Result<()> {
+            if *self.refuse.lock().unwrap() {
+                return Err(Error::External { system: "test", message: "down".into() });
+            }
+            self.committed.lock().unwrap().extend(committables.iter().cloned());
+            Ok(())
+        }
+    }
+
+    struct Writer {
+        store: Arc<Store>,
+        open: usize,
+    }
+
+    impl SinkWriter for Writer {
+        fn ready(&mut self) -> Result<bool> {
+            Ok(true)
+        }
+
+        fn write(&mut self, batch: &Batch) -> Result<()> {
+            self.open += batch.num_rows();
+            Ok(())
+        }
+
+        fn prepare(&mut self, checkpoint_id: u64) -> Result<Deferred<Vec<Bytes>>> {
+            let rows = std::mem::take(&mut self.open);
+            Ok(Box::new(move || Ok(vec![Bytes::from(format!("{checkpoint_id}:{rows}"))])))
+        }
+
+        fn committer(&self) -> Option<Arc<dyn Committer>> {
+            Some(Arc::clone(&self.store) as Arc<dyn Committer>)
+        }
+    }
+
+    fn operator(store: &Arc<Store>, not_null: Vec<u32>) -> Box<dyn Operator> {
+        let schema = schema(&[("x", DataType::Int64)]);
+        let spec = v1::Sink { table: "t".into(), schema: encode_schema(&schema).into(), not_null, ..v1::Sink::default() };
+        Box::new(SinkOperator::new(spec, Box::new(Writer { store: Arc::clone(store), open: 0 })).unwrap())
+    }
+
+    fn committed(store: &Store) -> Vec<String> {
+        let items = store.committed.lock().unwrap();
+        items.iter().map(|item| String::from_utf8(item.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_aborted_checkpoints_rows_are_committed_with_the_next_one() {
+        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
+        let mut harness = Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
+        harness.push(0, batch(&input, "1\n2").unwrap()).unwrap();
+        harness.snapshot().unwrap();
+        harness.push(0, batch(&input, "3").unwrap()).unwrap();
+        harness.snapshot().unwrap();
+        assert!(committed(&store).is_empty());
+        harness.complete().unwrap();
+        assert_eq!(committed(&store), ["1:2", "2:1"]);
+        harness.complete().unwrap();
+        assert_eq!(committed(&store).len(), 2);
+    }
+
+    #[test]
+    fn what_a_crash_left_uncommitted_is_committed_on_restore() {
+        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
+        let mut harness = Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
+        harness.push(0, batch(&input, "1").unwrap()).unwrap();
+        let snapshot = harness.snapshot().unwrap();
+        *store.refuse.lock().unwrap() = true;
+        assert!(harness.complete().is_err());
+        *store.refuse.lock().unwrap() = false;
+        let context = open_context(vec![input.clone()], input, 0, 1);
+        Harness::restore(operator(&store, vec![]), context, &snapshot).unwrap();
+        assert_eq!(committed(&store), ["1:1"]);
+    }
+
+    #[test]
+    fn a_null_in_a_not_null_column_names_the_column() {
+        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
+        let mut harness = Harness::open(operator(&store, vec![0]), vec![input.clone()], input.clone()).unwrap();
+        let error = harness.push(0, batch(&input, "null").unwrap()).unwrap_err().to_string();
+        assert!(error.contains("column 'x' of table 't'"), "{error}");
+    }
+}

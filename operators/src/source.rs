@@ -1,0 +1,166 @@
+//! The head of a source chain: polls the reader, computes columns, generates the watermark, filters.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use datafusion_physical_expr::PhysicalExpr;
+use weir_dataflow::schema::decode_schema;
+use weir_dataflow::{Batch, Error, OpenContext, OperatorStates, Output, Result, SnapshotPart, SourceEvent, SourceReader};
+use weir_expr::eval::Projector;
+use weir_proto::v1;
+use weir_proto::v1::operator_state::Redistribution;
+
+use crate::calc::{apply_filter, decode, decode_projection, expression_error};
+use crate::watermark::SplitWatermarks;
+
+/// Name of the list that holds one item a split.
+pub const SPLITS: &str = "splits";
+
+/// What a poll did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// Something was read; poll again at once.
+    Emitted,
+    /// Nothing now; the reader wakes the slot.
+    Pending,
+    /// All splits have ended, or the source was stopped.
+    EndOfData,
+}
+
+/// Runs a connector's reader. The connector gets the restored items of [`SPLITS`] when it is opened by the caller.
+pub struct SourceOperator {
+    spec: v1::Source,
+    reader: Box<dyn SourceReader>,
+    projector: Option<Projector>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    watermark_expr: Option<Arc<dyn PhysicalExpr>>,
+    watermarks: SplitWatermarks,
+    stopped: bool,
+    ended: bool,
+}
+
+impl SourceOperator {
+    /// Wraps an opened reader.
+    pub fn new(spec: v1::Source, reader: Box<dyn SourceReader>) -> Self {
+        let idle_timeout_ms = spec.watermark.as_ref().map_or(0, |watermark| watermark.idle_timeout_ms);
+        Self {
+            spec,
+            reader,
+            projector: None,
+            filter: None,
+            watermark_expr: None,
+            watermarks: SplitWatermarks::new(idle_timeout_ms),
+            stopped: false,
+            ended: false,
+        }
+    }
+
+    /// Decodes the expressions.
+    pub fn open(&mut self, context: &OpenContext) -> Result<()> {
+        let read = decode_schema(&self.spec.read_schema)?;
+        let output = &context.output_schema;
+        if !self.spec.projection.is_empty() {
+            self.projector = Some(decode_projection(&self.spec.projection, &read, output)?);
+        }
+        self.filter = self.spec.filter.as_ref().map(|expr| decode(expr, output)).transpose()?;
+        let watermark = self.spec.watermark.as_ref();
+        self.watermark_expr =
+            watermark.and_then(|spec| spec.expr.as_ref()).map(|expr| decode(expr, output)).transpose()?;
+        Ok(())
+    }
+
+    /// Reads once. Emits at most one batch.
+    pub fn poll(&mut self, out: &mut dyn Output, now_ms: i64) -> Result<SourceStatus> {
+        if self.stopped || self.ended {
+            return Ok(SourceStatus::EndOfData);
+        }
+        match self.reader.poll()? {
+            SourceEvent::Batch { split, batch } => {
+                self.emit(split, batch, out, now_ms)?;
+                Ok(SourceStatus::Emitted)
+            }
+            SourceEvent::SplitStarted(split) => {
+                self.watermarks.start(split, now_ms);
+                Ok(SourceStatus::Emitted)
+            }
+            SourceEvent::SplitFinished(split) => {
+                self.watermarks.finish(split);
+                Ok(SourceStatus::Emitted)
+            }
+            SourceEvent::Pending => Ok(SourceStatus::Pending),
+            SourceEvent::EndOfData => {
+                self.ended = true;
+                Ok(SourceStatus::EndOfData)
+            }
+        }
+    }
+
+    fn emit(&mut self, split: u32, batch: Batch, out: &mut dyn Output, now_ms: i64) -> Result<()> {
+        let projected = match &self.projector {
+            Some(projector) => batch.with_data(projector.apply(batch.data()).map_err(expression_error)?)?,
+            None => batch,
+        };
+        if let Some(expr) = &self.watermark_expr {
+            let times = weir_expr::eval::evaluate(expr.as_ref(), projected.data()).map_err(expression_error)?;
+            self.watermarks.advance(split, largest_ms(&times)?, now_ms);
+        }
+        let kept = match &self.filter {
+            Some(filter) => apply_filter(filter, projected)?,
+            None => projected,
+        };
+        out.emit(kept)
+    }
+
+    /// The watermark, if it has grown since the last call. None for a table without WATERMARK.
+    pub fn take_watermark(&mut self, now_ms: i64) -> Option<i64> {
+        self.watermark_expr.as_ref()?;
+        self.watermarks.take_advance(now_ms)
+    }
+
+    /// No split is active: this subtask does not hold the watermark back.
+    pub fn is_idle(&self, now_ms: i64) -> bool {
+        self.watermark_expr.is_some() && self.watermarks.is_idle(now_ms)
+    }
+
+    /// Whether it was ended by [`Self::stop`] rather than by its input: no last watermark follows then.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Reads nothing more; what was polled stays as it is.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The positions of the splits at the cut.
+    pub fn snapshot(&mut self) -> Result<SnapshotPart> {
+        let mut states = OperatorStates::default();
+        states.put(SPLITS, Redistribution::Union, self.reader.snapshot()?);
+        Ok(SnapshotPart { states, deferred: None })
+    }
+
+    /// Tells the reader.
+    pub fn checkpoint_completed(&mut self, checkpoint_id: u64) -> Result<()> {
+        self.reader.checkpoint_completed(checkpoint_id)
+    }
+
+    /// Closes the reader.
+    pub fn close(&mut self) {
+        self.reader.close();
+    }
+}
+
+/// Largest timestamp of an array in milliseconds, rounded down; `None` if there is none.
+fn largest_ms(times: &ArrayRef) -> Result<Option<i64>> {
+    let zone = match times.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        other => return Err(Error::Config(format!("the watermark expression gives {other}, not a timestamp"))),
+    };
+    let millis = match times.data_type() {
+        DataType::Timestamp(TimeUnit::Millisecond, _) => Arc::clone(times),
+        _ => cast(times, &DataType::Timestamp(TimeUnit::Millisecond, zone))?,
+    };
+    Ok(arrow::compute::max(millis.as_primitive::<TimestampMillisecondType>()))
+}

@@ -1,0 +1,136 @@
+//! The rows of one side of one window, in memory and in the keyed state.
+//!
+//! State layout, a table an input: key = window_end, window_start (order-preserving i64), sequence (u64), all big-endian;
+//! value = Arrow IPC stream of rows of that key group.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use weir_common::key_group::{KeyGroup, key_group_of_hash};
+use weir_dataflow::key::KeyEncoder;
+use weir_dataflow::state::StateRange;
+use weir_dataflow::{Error, KeyedState, Result, StateTable, StateWrites};
+
+use super::WindowKey;
+
+/// Rows of a side, oldest first.
+#[derive(Default)]
+pub struct SideRows {
+    batches: Vec<RecordBatch>,
+    /// So many of `batches` are in the state.
+    saved: usize,
+    /// Next sequence number of each key group that has rows in the state.
+    sequences: BTreeMap<KeyGroup, u64>,
+}
+
+impl SideRows {
+    /// New rows.
+    pub fn add(&mut self, batch: RecordBatch) {
+        self.batches.push(batch);
+    }
+
+    /// Rows that were found in the state.
+    pub fn add_restored(&mut self, group: KeyGroup, batch: RecordBatch) {
+        self.batches.insert(self.saved, batch);
+        self.saved += 1;
+        let next = self.sequences.entry(group).or_default();
+        *next += 1;
+    }
+
+    /// All rows as one batch.
+    pub fn concat(&self, schema: &SchemaRef) -> Result<RecordBatch> {
+        Ok(arrow::compute::concat_batches(schema, &self.batches)?)
+    }
+
+    /// Deletes what the state has of this side.
+    pub fn forget(&mut self, table: StateTable, key: WindowKey, writes: &mut StateWrites) {
+        for group in std::mem::take(&mut self.sequences).into_keys() {
+            writes.deleted_ranges.push(StateRange {
+                table,
+                key_group: group,
+                from: state_key(key, 0),
+                to: Some(state_key(key, u64::MAX)),
+            });
+        }
+    }
+}
+
+/// Moves rows of one input to and from the state.
+pub struct RowsCodec {
+    schema: SchemaRef,
+    encoder: KeyEncoder,
+    max_parallelism: u32,
+}
+
+impl RowsCodec {
+    /// `partition_columns` decide the key group, as in the exchange.
+    pub fn new(schema: &SchemaRef, partition_columns: &[usize], max_parallelism: u32) -> Result<Self> {
+        Ok(Self { schema: schema.clone(), encoder: KeyEncoder::new(schema, partition_columns)?, max_parallelism })
+    }
+
+    /// Writes the rows that are not in the state yet.
+    pub fn save(&self, table: StateTable, key: WindowKey, side: &mut SideRows, writes: &mut StateWrites) -> Result<()> {
+        let Some(unsaved) = side.batches.get(side.saved..).filter(|batches| !batches.is_empty()) else { return Ok(()) };
+        let rows = arrow::compute::concat_batches(&self.schema, unsaved)?;
+        let mut hashes = Vec::new();
+        self.encoder.hashes(&rows, &mut hashes)?;
+        let mut groups: BTreeMap<KeyGroup, Vec<u32>> = BTreeMap::new();
+        for (row, hash) in hashes.iter().enumerate() {
+            groups.entry(key_group_of_hash(*hash, self.max_parallelism)).or_default().push(row as u32);
+        }
+        for (group, indices) in groups {
+            let part = arrow::compute::take_record_batch(&rows, &UInt32Array::from(indices))?;
+            let sequence = side.sequences.entry(group).or_default();
+            writes.put(table, group, state_key(key, *sequence), encode(&part)?);
+            *sequence += 1;
+        }
+        side.saved = side.batches.len();
+        Ok(())
+    }
+
+    /// Calls `found` for each saved part.
+    pub fn restore(
+        &self,
+        table: StateTable,
+        state: &mut dyn KeyedState,
+        mut found: impl FnMut(WindowKey, KeyGroup, RecordBatch),
+    ) -> Result<()> {
+        state.scan(table, &mut |group, key, value| {
+            let window = window_of(key).ok_or_else(|| Error::Restore("a window join has a broken key".to_owned()))?;
+            for batch in StreamReader::try_new(value, None)? {
+                let batch = batch?;
+                if batch.schema().fields().len() != self.schema.fields().len() {
+                    return Err(Error::Restore("the rows of a window join have other columns than the query".to_owned()));
+                }
+                found(window, group, RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?);
+            }
+            Ok(true)
+        })
+    }
+}
+
+fn encode(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+    writer.write(batch)?;
+    Ok(writer.into_inner()?)
+}
+
+/// Flips the sign bit, so that the order of the bytes is the order of the numbers.
+fn ordered(value: i64) -> [u8; 8] {
+    (value as u64 ^ (1 << 63)).to_be_bytes()
+}
+
+fn state_key((end, start): WindowKey, sequence: u64) -> Vec<u8> {
+    [ordered(end), ordered(start), sequence.to_be_bytes()].concat()
+}
+
+fn window_of(key: &[u8]) -> Option<WindowKey> {
+    let number = |range| {
+        let bytes: [u8; 8] = key.get(range)?.try_into().ok()?;
+        Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+    };
+    Some((number(0..8)?, number(8..16)?))
+}
