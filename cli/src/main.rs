@@ -1,1 +1,55 @@
-fn main() {}
+//! The binary `weir`: job manager, task manager, embedded cluster and client in one.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod args;
+mod client;
+mod commands;
+mod embedded;
+mod metrics_http;
+mod roles;
+mod sql;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let config = cli.shared.load()?;
+    // A prompt or a result on the screen is not to be torn apart by progress reports of the engine.
+    let quiet = matches!(cli.command, Command::Sql(_)) && cli.shared.log.is_none();
+    let filter = if quiet { "error" } else { config.log.filter.as_str() };
+    weir_common::telemetry::init(config.log.format, filter);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir-io").build()?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Sql(command) => sql::run(config, command).await,
+            Command::Jobmanager => roles::job_manager(config).await,
+            Command::Taskmanager => roles::task_manager(config).await,
+            Command::Run(command) => commands::run(&config, command).await,
+            Command::List(command) => commands::list(&config, command).await,
+            Command::Status(command) => commands::status(&config, command).await,
+            Command::Cancel(command) => commands::cancel(&config, command).await,
+            Command::Savepoint(command) => commands::savepoint(&config, command).await,
+            Command::Stop(command) => commands::stop(&config, command).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_common::config::Config;
+
+/// Stream processing with Flink SQL.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Shared {
+    /// Configuration file (YAML).
+    #[arg(long, global = true, env = "WEIR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Override of a configuration key, "taskmanager.slots=4". Also by environment: WEIR_TASKMANAGER__SLOTS=4.
+    #[arg(long = "conf", value_name = "KEY=VALUE", global = true)]
+    pub overrides: Vec<String>,
+    /// What is logged: "info", "debug", "warn,weir_jobmanager=debug".
+    #[arg(long, global = true)]
+    pub log: Option<String>,
+}
+
+impl Shared {
+    pub fn load(&self) -> anyhow::Result<Config> {
+        let mut flags = BTreeMap::new();
+        for item in &self.overrides {
+            let (key, value) = item.split_once('=').with_context(|| format!("--conf {item}: expected KEY=VALUE"))?;
+            flags.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        let mut config = Config::load(self.config.as_deref(), &flags)?;
+        if let Some(filter) = &self.log {
+            config.log.filter.clone_from(filter);
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run SQL in an embedded cluster: a script, statements, or a prompt.
+    Sql(SqlCommand),
+    /// Run a job manager.
+    Jobmanager,
+    /// Run a task manager.
+    Taskmanager,
+    /// Submit a SQL script to a cluster.
+    Run(RunCommand),
+    /// List the jobs of a cluster.
+    List(ClusterCommand),
+    /// Show a job: its subtasks, checkpoints and last failure.
+    Status(JobCommand),
+    /// Cancel a job at once, without a savepoint.
+    Cancel(JobCommand),
+    /// Take a savepoint of a running job.
+    Savepoint(SavepointCommand),
+    /// Stop a job behind a savepoint.
+    Stop(StopCommand),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SqlCommand {
+    /// Script to run; without one and without -e, a prompt.
+    pub file: Option<PathBuf>,
+    /// Statements to run.
+    #[arg(short = 'e', long = "execute", value_name = "STATEMENTS", conflicts_with = "file")]
+    pub execute: Option<String>,
+    /// How the rows of a SELECT are shown.
+    #[arg(long, value_enum, default_value_t = ResultMode::Table)]
+    pub result: ResultMode,
+    /// For a person, or one JSON object a row.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
+    /// Default parallelism of jobs; SET 'parallelism.default' overrides it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(weir_common::limits::PARALLELISM_MAX)))]
+    pub parallelism: u32,
+    /// A setting as by SET: "execution.checkpointing.interval=10 s".
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Run on this cluster instead of an embedded one: HOST:PORT of its job managers.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub jobmanager: Vec<String>,
+    /// No progress line and no summary.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultMode {
+    /// The rows as they are when the input has ended.
+    Table,
+    /// Each change as it comes: +I, -U, +U, -D.
+    Changelog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ClusterCommand {
+    /// HOST:PORT of the job managers.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_JOBMANAGER_ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:6123")]
+    pub jobmanager: Vec<String>,
+    /// For a person, or JSON.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RunCommand {
+    /// SQL script.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub cluster: ClusterCommand,
+    /// Default parallelism of the script's jobs.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(weir_common::limits::PARALLELISM_MAX)))]
+    pub parallelism: Option<u32>,
+    /// Savepoint or checkpoint folder to start from.
+    #[arg(long, value_name = "PATH")]
+    pub from_savepoint: Option<String>,
+    /// State that no operator of the script takes is dropped instead of refused.
+    #[arg(long)]
+    pub allow_non_restored_state: bool,
+    /// Name of the job.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Wait until the jobs have ended; fail if one did not finish.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct JobCommand {
+    /// Job id, as `weir list` shows it.
+    pub job: String,
+    #[command(flatten)]
+    pub cluster: ClusterCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SavepointCommand {
+    /// Job id.
+    pub job: String,
+    /// Folder that the savepoint's own folder is made in; default: the job's savepoint directory.
+    pub directory: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StopCommand {
+    /// Job id.
+    pub job: String,
+    /// Folder that the savepoint's own folder is made in; default: the job's savepoint directory.
+    #[arg(long, value_name = "DIR")]
+    pub savepoint: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterCommand,
+}
