@@ -34,7 +34,9 @@ impl Shared {
     pub fn load(&self) -> anyhow::Result<Config> {
         let mut flags = BTreeMap::new();
         for item in &self.overrides {
-            let (key, value) = item.split_once('=').with_context(|| format!("--conf {item}: expected KEY=VALUE"))?;
+            let (key, value) = item
+                .split_once('=')
+                .with_context(|| format!("--conf {item}: expected KEY=VALUE"))?;
             flags.insert(key.trim().to_owned(), value.trim().to_owned());
         }
         let mut config = Config::load(self.config.as_deref(), &flags)?;
@@ -72,7 +74,12 @@ pub struct SqlCommand {
     /// Script to run; without one and without -e, a prompt.
     pub file: Option<PathBuf>,
     /// Statements to run.
-    #[arg(short = 'e', long = "execute", value_name = "STATEMENTS", conflicts_with = "file")]
+    #[arg(
+        short = 'e',
+        long = "execute",
+        value_name = "STATEMENTS",
+        conflicts_with = "file"
+    )]
     pub execute: Option<String>,
     /// How the rows of a SELECT are shown.
     #[arg(long, value_enum, default_value_t = ResultMode::Table)]
@@ -111,7 +118,13 @@ pub enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 pub struct ClusterCommand {
     /// HOST:PORT of the job managers.
-    #[arg(long, value_name = "HOST:PORT", env = "WEIR_JOBMANAGER_ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:6123")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WEIR_JOBMANAGER_ADDRESS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:6123"
+    )]
     pub jobmanager: Vec<String>,
     /// For a person, or JSON.
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]

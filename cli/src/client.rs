@@ -23,15 +23,24 @@ pub struct JobClient {
 
 /// Certificates of this process, if TLS is configured.
 pub fn tls_material(tls: Option<&TlsConfig>) -> anyhow::Result<Option<TlsMaterial>> {
-    let read = |tls: &TlsConfig| TlsMaterial::read(&tls.ca, &tls.certificate, &tls.key, tls.server_name.clone());
+    let read = |tls: &TlsConfig| {
+        TlsMaterial::read(&tls.ca, &tls.certificate, &tls.key, tls.server_name.clone())
+    };
     Ok(tls.map(read).transpose()?)
 }
 
 impl JobClient {
     /// Does not connect yet.
     pub fn new(config: &Config, addresses: &[String]) -> anyhow::Result<Self> {
-        anyhow::ensure!(!addresses.is_empty(), "no address of a job manager is given; use --jobmanager HOST:PORT");
-        Ok(Self { addresses: addresses.to_vec(), current: 0, tls: tls_material(config.tls.as_ref())? })
+        anyhow::ensure!(
+            !addresses.is_empty(),
+            "no address of a job manager is given; use --jobmanager HOST:PORT"
+        );
+        Ok(Self {
+            addresses: addresses.to_vec(),
+            current: 0,
+            tls: tls_material(config.tls.as_ref())?,
+        })
     }
 
     /// Calls until a leader answers. `timeout` bounds one call; `call` may run several times, so it must be idempotent.
@@ -50,7 +59,11 @@ impl JobClient {
                 anyhow::bail!("{}", status.message());
             }
             if Instant::now() >= deadline {
-                anyhow::bail!("no job manager at {} answers as leader: {}", self.addresses.join(", "), status.message());
+                anyhow::bail!(
+                    "no job manager at {} answers as leader: {}",
+                    self.addresses.join(", "),
+                    status.message()
+                );
             }
             self.follow(&status);
             failures += 1;
@@ -58,7 +71,11 @@ impl JobClient {
         }
     }
 
-    async fn call_once<T, F>(&self, timeout: Duration, call: &F) -> anyhow::Result<Result<T, Status>>
+    async fn call_once<T, F>(
+        &self,
+        timeout: Duration,
+        call: &F,
+    ) -> anyhow::Result<Result<T, Status>>
     where
         F: AsyncFn(JobServiceClient<Channel>) -> Result<T, Status>,
     {
@@ -69,13 +86,18 @@ impl JobClient {
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES);
         Ok(match tokio::time::timeout(timeout, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded(format!("{address} did not answer within {timeout:?}"))),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "{address} did not answer within {timeout:?}"
+            ))),
         })
     }
 
     /// To the leader if the answer names one, else to the next address.
     fn follow(&mut self, status: &Status) {
-        let leader = status.metadata().get("weir-leader").and_then(|value| value.to_str().ok());
+        let leader = status
+            .metadata()
+            .get("weir-leader")
+            .and_then(|value| value.to_str().ok());
         self.current = match leader {
             Some(leader) => match self.addresses.iter().position(|address| address == leader) {
                 Some(index) => index,

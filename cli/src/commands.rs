@@ -7,7 +7,9 @@ use comfy_table::{Table, presets};
 use weir_common::config::Config;
 use weir_proto::v1;
 
-use crate::args::{ClusterCommand, JobCommand, OutputFormat, RunCommand, SavepointCommand, StopCommand};
+use crate::args::{
+    ClusterCommand, JobCommand, OutputFormat, RunCommand, SavepointCommand, StopCommand,
+};
 use crate::client::JobClient;
 
 /// For calls that only read or write metadata.
@@ -34,7 +36,9 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         job_name: command.name.unwrap_or_default(),
     };
     let answer = client
-        .call(CALL_TIMEOUT, async |mut client| Ok(client.submit_job(request.clone()).await?.into_inner()))
+        .call(CALL_TIMEOUT, async |mut client| {
+            Ok(client.submit_job(request.clone()).await?.into_inner())
+        })
         .await?;
     for job in &answer.job_ids {
         match command.cluster.format {
@@ -58,8 +62,16 @@ pub async fn wait_for_end(client: &mut JobClient, job: &str) -> anyhow::Result<(
         match summary.state() {
             v1::JobState::Finished => return Ok(()),
             state @ (v1::JobState::Failed | v1::JobState::Canceled) => {
-                let reason = if summary.error.is_empty() { String::new() } else { format!(": {}", summary.error) };
-                anyhow::bail!("job {job} ({}) is {}{reason}", summary.name, state_name(state));
+                let reason = if summary.error.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", summary.error)
+                };
+                anyhow::bail!(
+                    "job {job} ({}) is {}{reason}",
+                    summary.name,
+                    state_name(state)
+                );
             }
             _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
@@ -67,8 +79,14 @@ pub async fn wait_for_end(client: &mut JobClient, job: &str) -> anyhow::Result<(
 }
 
 pub async fn get_job(client: &mut JobClient, job: &str) -> anyhow::Result<v1::GetJobResponse> {
-    let request = v1::GetJobRequest { job_id: job.to_owned() };
-    client.call(CALL_TIMEOUT, async |mut client| Ok(client.get_job(request.clone()).await?.into_inner())).await
+    let request = v1::GetJobRequest {
+        job_id: job.to_owned(),
+    };
+    client
+        .call(CALL_TIMEOUT, async |mut client| {
+            Ok(client.get_job(request.clone()).await?.into_inner())
+        })
+        .await
 }
 
 fn table(header: &[&str]) -> Table {
@@ -100,7 +118,9 @@ fn summary_json(job: &v1::JobSummary) -> serde_json::Value {
 pub async fn list(config: &Config, command: ClusterCommand) -> anyhow::Result<()> {
     let mut client = JobClient::new(config, &command.jobmanager)?;
     let answer = client
-        .call(CALL_TIMEOUT, async |mut client| Ok(client.list_jobs(v1::ListJobsRequest {}).await?.into_inner()))
+        .call(CALL_TIMEOUT, async |mut client| {
+            Ok(client.list_jobs(v1::ListJobsRequest {}).await?.into_inner())
+        })
         .await?;
     if command.format == OutputFormat::Json {
         for job in &answer.jobs {
@@ -130,12 +150,22 @@ pub async fn status(config: &Config, command: JobCommand) -> anyhow::Result<()> 
         println!("{}", status_json(&job, &answer));
         return Ok(());
     }
-    println!("{} {} ({}), attempt {}, {} restarts", job.job_id, job.name, state_name(job.state()), job.attempt, job.restarts);
+    println!(
+        "{} {} ({}), attempt {}, {} restarts",
+        job.job_id,
+        job.name,
+        state_name(job.state()),
+        job.attempt,
+        job.restarts
+    );
     if !job.error.is_empty() {
         println!("last failure: {}", job.error);
     }
     if !answer.last_checkpoint_failure.is_empty() {
-        println!("{} checkpoints failed, the last one: {}", answer.failed_checkpoints, answer.last_checkpoint_failure);
+        println!(
+            "{} checkpoints failed, the last one: {}",
+            answer.failed_checkpoints, answer.last_checkpoint_failure
+        );
     }
     print_subtasks(&answer);
     print_checkpoints(&answer);
@@ -181,10 +211,22 @@ fn subtask_state(state: v1::SubtaskState) -> &'static str {
 }
 
 fn print_subtasks(answer: &v1::GetJobResponse) {
-    let mut table = table(&["VERTEX", "SUBTASK", "STATE", "RECORDS IN", "RECORDS OUT", "WATERMARK", "STATE BYTES", "ON"]);
+    let mut table = table(&[
+        "VERTEX",
+        "SUBTASK",
+        "STATE",
+        "RECORDS IN",
+        "RECORDS OUT",
+        "WATERMARK",
+        "STATE BYTES",
+        "ON",
+    ]);
     for info in &answer.subtasks {
         let status = info.status.unwrap_or_default();
-        let (id, metrics) = (status.subtask.unwrap_or_default(), status.metrics.unwrap_or_default());
+        let (id, metrics) = (
+            status.subtask.unwrap_or_default(),
+            status.metrics.unwrap_or_default(),
+        );
         table.add_row([
             info.vertex_name.clone(),
             id.index.to_string(),
@@ -200,7 +242,14 @@ fn print_subtasks(answer: &v1::GetJobResponse) {
 }
 
 fn print_checkpoints(answer: &v1::GetJobResponse) {
-    let mut table = table(&["CHECKPOINT", "COMPLETED", "TOOK MS", "BYTES", "UPLOADED", "PATH"]);
+    let mut table = table(&[
+        "CHECKPOINT",
+        "COMPLETED",
+        "TOOK MS",
+        "BYTES",
+        "UPLOADED",
+        "PATH",
+    ]);
     for checkpoint in &answer.checkpoints {
         table.add_row([
             checkpoint.checkpoint_id.to_string(),
@@ -216,8 +265,14 @@ fn print_checkpoints(answer: &v1::GetJobResponse) {
 
 pub async fn cancel(config: &Config, command: JobCommand) -> anyhow::Result<()> {
     let mut client = JobClient::new(config, &command.cluster.jobmanager)?;
-    let request = v1::CancelJobRequest { job_id: command.job };
-    client.call(CALL_TIMEOUT, async |mut client| Ok(client.cancel_job(request.clone()).await?.into_inner())).await?;
+    let request = v1::CancelJobRequest {
+        job_id: command.job,
+    };
+    client
+        .call(CALL_TIMEOUT, async |mut client| {
+            Ok(client.cancel_job(request.clone()).await?.into_inner())
+        })
+        .await?;
     Ok(())
 }
 
@@ -229,7 +284,12 @@ pub async fn savepoint(config: &Config, command: SavepointCommand) -> anyhow::Re
         request_id: uuid::Uuid::new_v4().to_string(),
     };
     let answer = client
-        .call(SAVEPOINT_TIMEOUT, async |mut client| Ok(client.trigger_savepoint(request.clone()).await?.into_inner()))
+        .call(SAVEPOINT_TIMEOUT, async |mut client| {
+            Ok(client
+                .trigger_savepoint(request.clone())
+                .await?
+                .into_inner())
+        })
         .await?;
     print_path(command.cluster.format, &answer.path);
     Ok(())
@@ -243,7 +303,9 @@ pub async fn stop(config: &Config, command: StopCommand) -> anyhow::Result<()> {
         request_id: uuid::Uuid::new_v4().to_string(),
     };
     let answer = client
-        .call(SAVEPOINT_TIMEOUT, async |mut client| Ok(client.stop_job(request.clone()).await?.into_inner()))
+        .call(SAVEPOINT_TIMEOUT, async |mut client| {
+            Ok(client.stop_job(request.clone()).await?.into_inner())
+        })
         .await?;
     print_path(command.cluster.format, &answer.savepoint_path);
     Ok(())

@@ -20,7 +20,10 @@ pub struct EmbeddedCluster {
 impl EmbeddedCluster {
     /// Starts both, on free ports.
     pub async fn start(config: &Config, slots: u32) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("weir-").tempdir().context("cannot make a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("weir-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
         let mut config = config.clone();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         config.tls = None;
@@ -37,7 +40,11 @@ impl EmbeddedCluster {
         let job_manager = JobManager::start(config.clone()).await?;
         config.taskmanager.jobmanagers = vec![job_manager.address().to_string()];
         let task_manager = TaskManager::start(config).await?;
-        Ok(Self { job_manager, task_manager, folder })
+        Ok(Self {
+            job_manager,
+            task_manager,
+            folder,
+        })
     }
 
     /// HOST:PORT of the job manager.
@@ -47,7 +54,10 @@ impl EmbeddedCluster {
 
     /// Where jobs keep their checkpoints unless the script says otherwise.
     pub fn checkpoint_directory(&self) -> String {
-        format!("file://{}", self.folder.path().join("checkpoints").display())
+        format!(
+            "file://{}",
+            self.folder.path().join("checkpoints").display()
+        )
     }
 
     /// Stops both and deletes the folders.

@@ -34,9 +34,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let config = cli.shared.load()?;
     // A prompt or a result on the screen is not to be torn apart by progress reports of the engine.
     let quiet = matches!(cli.command, Command::Sql(_)) && cli.shared.log.is_none();
-    let filter = if quiet { "error" } else { config.log.filter.as_str() };
+    let filter = if quiet {
+        "error"
+    } else {
+        config.log.filter.as_str()
+    };
     weir_common::telemetry::init(config.log.format, filter);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir-io").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("weir-io")
+        .build()?;
     let result = runtime.block_on(async {
         match cli.command {
             Command::Sql(command) => sql::run(config, command).await,

@@ -9,10 +9,13 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 /// Installs the recorder of this process and serves it; answers when it listens. The server ends with the process.
 pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
-    let handle = PrometheusBuilder::new().install_recorder().context("cannot install the metrics recorder")?;
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .context("cannot install the metrics recorder")?;
     let upkeep = handle.clone();
-    let listener =
-        tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics_address: cannot listen on {address}"))?;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("metrics_address: cannot listen on {address}"))?;
     let router = Router::new()
         .route("/metrics", get(move || std::future::ready(handle.render())))
         .route("/healthz", get(|| std::future::ready("ok\n")));

@@ -9,8 +9,8 @@ mod codec;
 mod fingerprint;
 mod key_table;
 
-pub mod group_aggregate;
 pub mod calc;
+pub mod group_aggregate;
 pub mod sink;
 pub mod source;
 pub mod watermark;
@@ -30,12 +30,22 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
     use v1::operator::Kind;
     match &operator.kind {
         Some(Kind::Calc(spec)) => Ok(Box::new(calc::CalcOperator::new(spec.clone()))),
-        Some(Kind::WindowAssign(spec)) => Ok(Box::new(window_assign::WindowAssignOperator::new(spec)?)),
-        Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(spec.clone())?)),
-        Some(Kind::GroupAggregate(spec)) => Ok(Box::new(group_aggregate::GroupAggregateOperator::new(spec)?)),
-        Some(Kind::Source(_) | Kind::Sink(_)) => {
-            Err(Error::Internal(format!("operator '{}' needs a connector", operator.name)))
+        Some(Kind::WindowAssign(spec)) => {
+            Ok(Box::new(window_assign::WindowAssignOperator::new(spec)?))
         }
-        _ => Err(Error::Config(format!("operator '{}' is of a kind that this version does not know", operator.name))),
+        Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(
+            spec.clone(),
+        )?)),
+        Some(Kind::GroupAggregate(spec)) => Ok(Box::new(
+            group_aggregate::GroupAggregateOperator::new(spec)?,
+        )),
+        Some(Kind::Source(_) | Kind::Sink(_)) => Err(Error::Internal(format!(
+            "operator '{}' needs a connector",
+            operator.name
+        ))),
+        _ => Err(Error::Config(format!(
+            "operator '{}' is of a kind that this version does not know",
+            operator.name
+        ))),
     }
 }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use weir_common::ids::CheckpointId;
 use weir_dataflow::schema::decode_schema;
 use weir_dataflow::{
-    Batch, Committer, Context, Deferred, Error, KeyedState, OpenContext, Operator, OperatorStates, Result, SinkWriter,
-    SnapshotPart,
+    Batch, Committer, Context, Deferred, Error, KeyedState, OpenContext, Operator, OperatorStates,
+    Result, SinkWriter, SnapshotPart,
 };
 use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
@@ -69,18 +69,28 @@ impl Ledger {
                 return Err(error);
             }
         }
-        let earlier = |state: &mut LedgerState| state.preparing.range(..checkpoint).next().is_some();
+        let earlier =
+            |state: &mut LedgerState| state.preparing.range(..checkpoint).next().is_some();
         let (state, timeout) = self
             .changed
             .wait_timeout_while(state, PREPARE_ORDER_TIMEOUT, earlier)
             .unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
-            return Err(Error::Internal(format!("checkpoint {checkpoint} waited for an earlier one to be prepared")));
+            return Err(Error::Internal(format!(
+                "checkpoint {checkpoint} waited for an earlier one to be prepared"
+            )));
         }
         if let Some(failure) = &state.failure {
-            return Err(Error::External { system: "sink", message: failure.clone() });
+            return Err(Error::External {
+                system: "sink",
+                message: failure.clone(),
+            });
         }
-        Ok(state.pending.range(..=checkpoint).flat_map(|(_, items)| items.iter().cloned()).collect())
+        Ok(state
+            .pending
+            .range(..=checkpoint)
+            .flat_map(|(_, items)| items.iter().cloned())
+            .collect())
     }
 }
 
@@ -91,14 +101,26 @@ impl SinkOperator {
     /// If the description is broken.
     pub fn new(spec: v1::Sink, writer: Box<dyn SinkWriter>) -> Result<Self> {
         let schema = decode_schema(&spec.schema)?;
-        Ok(Self { spec, schema, writer, ledger: Arc::default() })
+        Ok(Self {
+            spec,
+            schema,
+            writer,
+            ledger: Arc::default(),
+        })
     }
 
     fn check_not_null(&self, data: &RecordBatch) -> Result<()> {
         for index in &self.spec.not_null {
-            let has_null = data.columns().get(*index as usize).is_some_and(|column| column.null_count() > 0);
+            let has_null = data
+                .columns()
+                .get(*index as usize)
+                .is_some_and(|column| column.null_count() > 0);
             if has_null {
-                let name = self.schema.fields().get(*index as usize).map_or("?", |field| field.name());
+                let name = self
+                    .schema
+                    .fields()
+                    .get(*index as usize)
+                    .map_or("?", |field| field.name());
                 return Err(Error::Data(format!(
                     "column '{name}' of table '{}' is NOT NULL, but a NULL was written to it; filter such rows, \
                      or SET 'table.exec.sink.not-null-enforcer' = 'DROP' to leave them out",
@@ -113,7 +135,9 @@ impl SinkOperator {
 impl Operator for SinkOperator {
     /// Commits what the restored snapshot holds, then aborts what earlier attempts left open. Blocks: runs before the first row.
     fn open(&mut self, context: OpenContext, _: &mut dyn KeyedState) -> Result<()> {
-        let Some(committer) = self.writer.committer() else { return Ok(()) };
+        let Some(committer) = self.writer.committer() else {
+            return Ok(());
+        };
         let restored = context.restored.get(COMMITTABLES);
         if !restored.is_empty() {
             tracing::info!(
@@ -130,14 +154,18 @@ impl Operator for SinkOperator {
 
     fn ready(&mut self) -> Result<bool> {
         if let Some(failure) = self.ledger.lock().failure.take() {
-            return Err(Error::External { system: "sink", message: failure });
+            return Err(Error::External {
+                system: "sink",
+                message: failure,
+            });
         }
         self.writer.ready()
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &mut Context<'_>) -> Result<()> {
         self.check_not_null(batch.data())?;
-        let renamed = RecordBatch::try_new(Arc::clone(&self.schema), batch.data().columns().to_vec())?;
+        let renamed =
+            RecordBatch::try_new(Arc::clone(&self.schema), batch.data().columns().to_vec())?;
         self.writer.write(&batch.with_data(renamed)?)
     }
 
@@ -153,13 +181,20 @@ impl Operator for SinkOperator {
             }
             Ok(states)
         });
-        Ok(SnapshotPart { states: OperatorStates::default(), deferred: Some(deferred) })
+        Ok(SnapshotPart {
+            states: OperatorStates::default(),
+            deferred: Some(deferred),
+        })
     }
 
     fn checkpoint_completed(&mut self, checkpoint: CheckpointId) -> Result<Option<Deferred<()>>> {
-        let Some(committer) = self.writer.committer() else { return Ok(None) };
+        let Some(committer) = self.writer.committer() else {
+            return Ok(None);
+        };
         let ledger = Arc::clone(&self.ledger);
-        Ok(Some(Box::new(move || commit_up_to(&ledger, committer.as_ref(), checkpoint.0))))
+        Ok(Some(Box::new(move || {
+            commit_up_to(&ledger, committer.as_ref(), checkpoint.0)
+        })))
     }
 
     fn close(&mut self) {
@@ -170,7 +205,11 @@ impl Operator for SinkOperator {
 fn commit_up_to(ledger: &Ledger, committer: &dyn Committer, checkpoint: u64) -> Result<()> {
     let due: BTreeMap<u64, Vec<Bytes>> = {
         let state = ledger.lock();
-        state.pending.range(..=checkpoint).map(|(id, items)| (*id, items.clone())).collect()
+        state
+            .pending
+            .range(..=checkpoint)
+            .map(|(id, items)| (*id, items.clone()))
+            .collect()
     };
     for (id, items) in due {
         if !items.is_empty() {
@@ -197,9 +236,15 @@ mod tests {
     impl Committer for Store {
         fn commit(&self, committables: &[Bytes]) -> Result<()> {
             if *self.refuse.lock().unwrap() {
-                return Err(Error::External { system: "test", message: "down".into() });
+                return Err(Error::External {
+                    system: "test",
+                    message: "down".into(),
+                });
             }
-            self.committed.lock().unwrap().extend(committables.iter().cloned());
+            self.committed
+                .lock()
+                .unwrap()
+                .extend(committables.iter().cloned());
             Ok(())
         }
     }
@@ -221,7 +266,9 @@ mod tests {
 
         fn prepare(&mut self, checkpoint_id: u64) -> Result<Deferred<Vec<Bytes>>> {
             let rows = std::mem::take(&mut self.open);
-            Ok(Box::new(move || Ok(vec![Bytes::from(format!("{checkpoint_id}:{rows}"))])))
+            Ok(Box::new(move || {
+                Ok(vec![Bytes::from(format!("{checkpoint_id}:{rows}"))])
+            }))
         }
 
         fn committer(&self) -> Option<Arc<dyn Committer>> {
@@ -231,19 +278,40 @@ mod tests {
 
     fn operator(store: &Arc<Store>, not_null: Vec<u32>) -> Box<dyn Operator> {
         let schema = schema(&[("x", DataType::Int64)]);
-        let spec = v1::Sink { table: "t".into(), schema: encode_schema(&schema).into(), not_null, ..v1::Sink::default() };
-        Box::new(SinkOperator::new(spec, Box::new(Writer { store: Arc::clone(store), open: 0 })).unwrap())
+        let spec = v1::Sink {
+            table: "t".into(),
+            schema: encode_schema(&schema).into(),
+            not_null,
+            ..v1::Sink::default()
+        };
+        Box::new(
+            SinkOperator::new(
+                spec,
+                Box::new(Writer {
+                    store: Arc::clone(store),
+                    open: 0,
+                }),
+            )
+            .unwrap(),
+        )
     }
 
     fn committed(store: &Store) -> Vec<String> {
         let items = store.committed.lock().unwrap();
-        items.iter().map(|item| String::from_utf8(item.to_vec()).unwrap()).collect()
+        items
+            .iter()
+            .map(|item| String::from_utf8(item.to_vec()).unwrap())
+            .collect()
     }
 
     #[test]
     fn an_aborted_checkpoints_rows_are_committed_with_the_next_one() {
-        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
-        let mut harness = Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
+        let (store, input) = (
+            Arc::new(Store::default()),
+            schema(&[("a", DataType::Int64)]),
+        );
+        let mut harness =
+            Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
         harness.push(0, batch(&input, "1\n2").unwrap()).unwrap();
         harness.snapshot().unwrap();
         harness.push(0, batch(&input, "3").unwrap()).unwrap();
@@ -257,8 +325,12 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_uncommitted_is_committed_on_restore() {
-        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
-        let mut harness = Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
+        let (store, input) = (
+            Arc::new(Store::default()),
+            schema(&[("a", DataType::Int64)]),
+        );
+        let mut harness =
+            Harness::open(operator(&store, vec![]), vec![input.clone()], input.clone()).unwrap();
         harness.push(0, batch(&input, "1").unwrap()).unwrap();
         let snapshot = harness.snapshot().unwrap();
         *store.refuse.lock().unwrap() = true;
@@ -271,9 +343,20 @@ mod tests {
 
     #[test]
     fn a_null_in_a_not_null_column_names_the_column() {
-        let (store, input) = (Arc::new(Store::default()), schema(&[("a", DataType::Int64)]));
-        let mut harness = Harness::open(operator(&store, vec![0]), vec![input.clone()], input.clone()).unwrap();
-        let error = harness.push(0, batch(&input, "null").unwrap()).unwrap_err().to_string();
+        let (store, input) = (
+            Arc::new(Store::default()),
+            schema(&[("a", DataType::Int64)]),
+        );
+        let mut harness = Harness::open(
+            operator(&store, vec![0]),
+            vec![input.clone()],
+            input.clone(),
+        )
+        .unwrap();
+        let error = harness
+            .push(0, batch(&input, "null").unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("column 'x' of table 't'"), "{error}");
     }
 }

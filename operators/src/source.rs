@@ -7,7 +7,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use datafusion_physical_expr::PhysicalExpr;
 use weir_dataflow::schema::decode_schema;
-use weir_dataflow::{Batch, Error, OpenContext, OperatorStates, Output, Result, SnapshotPart, SourceEvent, SourceReader};
+use weir_dataflow::{
+    Batch, Error, OpenContext, OperatorStates, Output, Result, SnapshotPart, SourceEvent,
+    SourceReader,
+};
 use weir_expr::eval::Projector;
 use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
@@ -44,7 +47,10 @@ pub struct SourceOperator {
 impl SourceOperator {
     /// Wraps an opened reader.
     pub fn new(spec: v1::Source, reader: Box<dyn SourceReader>) -> Self {
-        let idle_timeout_ms = spec.watermark.as_ref().map_or(0, |watermark| watermark.idle_timeout_ms);
+        let idle_timeout_ms = spec
+            .watermark
+            .as_ref()
+            .map_or(0, |watermark| watermark.idle_timeout_ms);
         Self {
             spec,
             reader,
@@ -64,10 +70,17 @@ impl SourceOperator {
         if !self.spec.projection.is_empty() {
             self.projector = Some(decode_projection(&self.spec.projection, &read, output)?);
         }
-        self.filter = self.spec.filter.as_ref().map(|expr| decode(expr, output)).transpose()?;
+        self.filter = self
+            .spec
+            .filter
+            .as_ref()
+            .map(|expr| decode(expr, output))
+            .transpose()?;
         let watermark = self.spec.watermark.as_ref();
-        self.watermark_expr =
-            watermark.and_then(|spec| spec.expr.as_ref()).map(|expr| decode(expr, output)).transpose()?;
+        self.watermark_expr = watermark
+            .and_then(|spec| spec.expr.as_ref())
+            .map(|expr| decode(expr, output))
+            .transpose()?;
         Ok(())
     }
 
@@ -99,11 +112,14 @@ impl SourceOperator {
 
     fn emit(&mut self, split: u32, batch: Batch, out: &mut dyn Output, now_ms: i64) -> Result<()> {
         let projected = match &self.projector {
-            Some(projector) => batch.with_data(projector.apply(batch.data()).map_err(expression_error)?)?,
+            Some(projector) => {
+                batch.with_data(projector.apply(batch.data()).map_err(expression_error)?)?
+            }
             None => batch,
         };
         if let Some(expr) = &self.watermark_expr {
-            let times = weir_expr::eval::evaluate(expr.as_ref(), projected.data()).map_err(expression_error)?;
+            let times = weir_expr::eval::evaluate(expr.as_ref(), projected.data())
+                .map_err(expression_error)?;
             self.watermarks.advance(split, largest_ms(&times)?, now_ms);
         }
         let kept = match &self.filter {
@@ -138,7 +154,10 @@ impl SourceOperator {
     pub fn snapshot(&mut self) -> Result<SnapshotPart> {
         let mut states = OperatorStates::default();
         states.put(SPLITS, Redistribution::Union, self.reader.snapshot()?);
-        Ok(SnapshotPart { states, deferred: None })
+        Ok(SnapshotPart {
+            states,
+            deferred: None,
+        })
     }
 
     /// Tells the reader.
@@ -156,11 +175,17 @@ impl SourceOperator {
 fn largest_ms(times: &ArrayRef) -> Result<Option<i64>> {
     let zone = match times.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
-        other => return Err(Error::Config(format!("the watermark expression gives {other}, not a timestamp"))),
+        other => {
+            return Err(Error::Config(format!(
+                "the watermark expression gives {other}, not a timestamp"
+            )));
+        }
     };
     let millis = match times.data_type() {
         DataType::Timestamp(TimeUnit::Millisecond, _) => Arc::clone(times),
         _ => cast(times, &DataType::Timestamp(TimeUnit::Millisecond, zone))?,
     };
-    Ok(arrow::compute::max(millis.as_primitive::<TimestampMillisecondType>()))
+    Ok(arrow::compute::max(
+        millis.as_primitive::<TimestampMillisecondType>(),
+    ))
 }

@@ -29,12 +29,18 @@ impl SplitWatermarks {
 
     /// A split that holds the watermark back from now on.
     pub fn start(&mut self, split: u32, now_ms: i64) {
-        self.splits.entry(split).or_insert(Split { watermark_ms: None, last_active_ms: now_ms });
+        self.splits.entry(split).or_insert(Split {
+            watermark_ms: None,
+            last_active_ms: now_ms,
+        });
     }
 
     /// Rows of a split came, with this largest watermark among them (`None`: all NULL).
     pub fn advance(&mut self, split: u32, watermark_ms: Option<i64>, now_ms: i64) {
-        let entry = self.splits.entry(split).or_insert(Split { watermark_ms: None, last_active_ms: now_ms });
+        let entry = self.splits.entry(split).or_insert(Split {
+            watermark_ms: None,
+            last_active_ms: now_ms,
+        });
         entry.watermark_ms = entry.watermark_ms.max(watermark_ms);
         entry.last_active_ms = now_ms;
     }
@@ -46,12 +52,18 @@ impl SplitWatermarks {
 
     /// No split is active: the subtask does not hold the watermark back.
     pub fn is_idle(&self, now_ms: i64) -> bool {
-        !self.splits.values().any(|split| self.is_active(split, now_ms))
+        !self
+            .splits
+            .values()
+            .any(|split| self.is_active(split, now_ms))
     }
 
     /// The watermark if it has grown since the last call.
     pub fn take_advance(&mut self, now_ms: i64) -> Option<i64> {
-        let active = self.splits.values().filter(|split| self.is_active(split, now_ms));
+        let active = self
+            .splits
+            .values()
+            .filter(|split| self.is_active(split, now_ms));
         // None (a split without a row so far) is smaller than any value: it holds back.
         let combined = active.map(|split| split.watermark_ms).min().flatten()?;
         if self.emitted_ms.is_some_and(|emitted| combined <= emitted) {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, PrimitiveArray};
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
-use arrow::array::{Array, PrimitiveArray};
 use weir_dataflow::{Error, Result};
 
 /// Start of the last window that a time falls into: windows start at `offset + k * slide` (Flink's `TimeWindow.getWindowStartWithOffset`).
@@ -21,7 +21,11 @@ pub fn window_start(time_ms: i64, offset_ms: i64, slide_ms: i64) -> i64 {
 pub fn millis(column: &ArrayRef) -> Result<PrimitiveArray<TimestampMillisecondType>> {
     let zone = match column.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
-        other => return Err(Error::Config(format!("a time attribute is {other}, not a timestamp"))),
+        other => {
+            return Err(Error::Config(format!(
+                "a time attribute is {other}, not a timestamp"
+            )));
+        }
     };
     let millis = match column.data_type() {
         DataType::Timestamp(TimeUnit::Millisecond, _) => Arc::clone(column),

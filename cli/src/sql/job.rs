@@ -43,21 +43,34 @@ impl JobRunner {
         let mut graph = query.graph;
         let server = ResultServer::start().await?;
         let mut found = false;
-        for operator in graph.vertices.iter_mut().flat_map(|vertex| vertex.chain.iter_mut()) {
+        for operator in graph
+            .vertices
+            .iter_mut()
+            .flat_map(|vertex| vertex.chain.iter_mut())
+        {
             if let Some(v1::operator::Kind::Sink(sink)) = &mut operator.kind
                 && sink.connector == "collect"
             {
-                sink.options.insert("collect.address".to_owned(), server.address());
-                sink.options.insert("collect.token".to_owned(), server.token().to_owned());
+                sink.options
+                    .insert("collect.address".to_owned(), server.address());
+                sink.options
+                    .insert("collect.token".to_owned(), server.token().to_owned());
                 found = true;
             }
         }
         anyhow::ensure!(found, "the plan of the query has no sink");
         let mut progress = Progress::new(&graph, self.command.quiet);
-        let mut renderer = Renderer::new(&query.schema, self.command.result, self.command.format, query.changelog)?;
+        let mut renderer = Renderer::new(
+            &query.schema,
+            self.command.result,
+            self.command.format,
+            query.changelog,
+        )?;
         let job = self.submit(graph).await?;
         let (rows, server) = server.into_parts();
-        let result = self.wait(&job, &mut progress, Some((rows, &mut renderer))).await;
+        let result = self
+            .wait(&job, &mut progress, Some((rows, &mut renderer)))
+            .await;
         server.stop().await;
         renderer.finish()?;
         result
@@ -71,9 +84,15 @@ impl JobRunner {
         };
         let answer = self
             .client
-            .call(CALL_TIMEOUT, async |mut client| Ok(client.submit_job(request.clone()).await?.into_inner()))
+            .call(CALL_TIMEOUT, async |mut client| {
+                Ok(client.submit_job(request.clone()).await?.into_inner())
+            })
             .await?;
-        answer.job_ids.into_iter().next().ok_or_else(|| anyhow::anyhow!("the job manager named no job"))
+        answer
+            .job_ids
+            .into_iter()
+            .next()
+            .ok_or_else(|| anyhow::anyhow!("the job manager named no job"))
     }
 
     async fn wait(
@@ -82,7 +101,9 @@ impl JobRunner {
         progress: &mut Progress,
         output: Option<(mpsc::Receiver<ResultRows>, &mut Renderer)>,
     ) -> anyhow::Result<()> {
-        let (mut rows, mut renderer) = output.map_or((None, None), |(rows, renderer)| (Some(rows), Some(renderer)));
+        let (mut rows, mut renderer) = output.map_or((None, None), |(rows, renderer)| {
+            (Some(rows), Some(renderer))
+        });
         let mut pause = POLL_MIN;
         let mut next_poll = Instant::now() + pause;
         loop {
@@ -120,9 +141,13 @@ impl JobRunner {
     }
 
     async fn interrupt(&mut self, job: &str) -> anyhow::Result<()> {
-        let request = v1::CancelJobRequest { job_id: job.to_owned() };
+        let request = v1::CancelJobRequest {
+            job_id: job.to_owned(),
+        };
         self.client
-            .call(CALL_TIMEOUT, async |mut client| Ok(client.cancel_job(request.clone()).await?.into_inner()))
+            .call(CALL_TIMEOUT, async |mut client| {
+                Ok(client.cancel_job(request.clone()).await?.into_inner())
+            })
             .await?;
         anyhow::bail!("interrupted; the job was cancelled")
     }
@@ -136,8 +161,14 @@ async fn receive(rows: Option<&mut mpsc::Receiver<ResultRows>>) -> Option<Result
 }
 
 fn is_final(answer: &v1::GetJobResponse) -> bool {
-    let state = answer.job.as_ref().map_or(v1::JobState::Unspecified, v1::JobSummary::state);
-    matches!(state, v1::JobState::Finished | v1::JobState::Failed | v1::JobState::Canceled)
+    let state = answer
+        .job
+        .as_ref()
+        .map_or(v1::JobState::Unspecified, v1::JobSummary::state);
+    matches!(
+        state,
+        v1::JobState::Finished | v1::JobState::Failed | v1::JobState::Canceled
+    )
 }
 
 fn outcome(answer: &v1::GetJobResponse) -> anyhow::Result<()> {

@@ -28,7 +28,11 @@ pub struct SqlShell {
 pub async fn run(config: Config, command: SqlCommand) -> anyhow::Result<()> {
     let script = read_script(&command)?;
     let embedded = match command.jobmanager.is_empty() {
-        true => Some(EmbeddedCluster::start(&config, command.parallelism).await.context("cannot start the embedded cluster")?),
+        true => Some(
+            EmbeddedCluster::start(&config, command.parallelism)
+                .await
+                .context("cannot start the embedded cluster")?,
+        ),
         false => None,
     };
     let result = run_shell(&config, &command, script, embedded.as_ref()).await;
@@ -44,14 +48,17 @@ fn read_script(command: &SqlCommand) -> anyhow::Result<Option<String>> {
         return Ok(Some(statements.clone()));
     }
     if let Some(path) = &command.file {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the script {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the script {}", path.display()))?;
         return Ok(Some(text));
     }
     if std::io::stdin().is_terminal() {
         return Ok(None);
     }
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("cannot read the script from the standard input")?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("cannot read the script from the standard input")?;
     Ok(Some(text))
 }
 
@@ -64,13 +71,17 @@ async fn run_shell(
     let mut options = config.job_defaults.clone();
     let addresses = match embedded {
         Some(cluster) => {
-            options.entry("execution.checkpointing.dir".to_owned()).or_insert_with(|| cluster.checkpoint_directory());
+            options
+                .entry("execution.checkpointing.dir".to_owned())
+                .or_insert_with(|| cluster.checkpoint_directory());
             vec![cluster.address()]
         }
         None => command.jobmanager.clone(),
     };
     for setting in &command.settings {
-        let (key, value) = setting.split_once('=').with_context(|| format!("--set {setting}: expected KEY=VALUE"))?;
+        let (key, value) = setting
+            .split_once('=')
+            .with_context(|| format!("--set {setting}: expected KEY=VALUE"))?;
         options.insert(key.trim().to_owned(), value.trim().to_owned());
     }
     let mut client_config = config.clone();
@@ -78,8 +89,15 @@ async fn run_shell(
         client_config.tls = None;
     }
     let client = JobClient::new(&client_config, &addresses)?;
-    let session = Session::new(SessionDefaults { default_parallelism: command.parallelism, options })?;
-    let mut shell = SqlShell { session, runner: JobRunner::new(client, command.clone()), format: command.format };
+    let session = Session::new(SessionDefaults {
+        default_parallelism: command.parallelism,
+        options,
+    })?;
+    let mut shell = SqlShell {
+        session,
+        runner: JobRunner::new(client, command.clone()),
+        format: command.format,
+    };
     match script {
         Some(script) => shell.run_script(&script).await,
         None => prompt::run(&mut shell).await,
@@ -92,7 +110,9 @@ impl SqlShell {
         for statement in weir_sql::parse_script(script)? {
             match self.session.execute(&statement)? {
                 StatementResult::Ok(_) => {}
-                StatementResult::Rows { columns, rows } => render::print_rows(self.format, &columns, &rows),
+                StatementResult::Rows { columns, rows } => {
+                    render::print_rows(self.format, &columns, &rows)
+                }
                 StatementResult::Job(job) => self.runner.run_insert(job.graph).await?,
                 StatementResult::Query(query) => self.runner.run_query(query).await?,
             }

@@ -37,7 +37,17 @@ impl Progress {
         });
         let started = Instant::now();
         let (sources, _) = end_vertices(graph);
-        Self { sources, bar, quiet, started, last: Sample { at: started, records_in: 0, records_out: 0 } }
+        Self {
+            sources,
+            bar,
+            quiet,
+            started,
+            last: Sample {
+                at: started,
+                records_in: 0,
+                records_out: 0,
+            },
+        }
     }
 
     /// From the job's newest figures.
@@ -50,7 +60,15 @@ impl Progress {
             return;
         }
         let rate = |new: u64, old: u64| (new.saturating_sub(old) as f64 / seconds) as u64;
-        let lag = watermark.map_or_else(|| "-".to_owned(), |ms| format!("{:.1} s", (weir_common::clock::Clock::System.now_ms() - ms) as f64 / 1000.0));
+        let lag = watermark.map_or_else(
+            || "-".to_owned(),
+            |ms| {
+                format!(
+                    "{:.1} s",
+                    (weir_common::clock::Clock::System.now_ms() - ms) as f64 / 1000.0
+                )
+            },
+        );
         let checkpoint = answer
             .checkpoints
             .iter()
@@ -63,7 +81,11 @@ impl Progress {
             grouped(rate(records_out, self.last.records_out)),
         ));
         bar.tick();
-        self.last = Sample { at: now, records_in, records_out };
+        self.last = Sample {
+            at: now,
+            records_in,
+            records_out,
+        };
     }
 
     /// Records read, records that left the job's last operators, smallest watermark that is neither the first nor the last.
@@ -75,9 +97,15 @@ impl Progress {
             if self.sources.contains(&vertex) {
                 read += metrics.records_in;
             }
-            written = if self.sources.contains(&vertex) { written } else { written + metrics.records_out };
+            written = if self.sources.contains(&vertex) {
+                written
+            } else {
+                written + metrics.records_out
+            };
             if metrics.watermark_ms > i64::MIN && metrics.watermark_ms < i64::MAX {
-                watermark = Some(watermark.map_or(metrics.watermark_ms, |old: i64| old.min(metrics.watermark_ms)));
+                watermark = Some(watermark.map_or(metrics.watermark_ms, |old: i64| {
+                    old.min(metrics.watermark_ms)
+                }));
             }
         }
         (read, written, watermark)

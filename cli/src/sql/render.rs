@@ -20,8 +20,11 @@ pub fn print_rows(format: OutputFormat, columns: &[String], rows: &[Vec<Option<S
     let mut out = std::io::stdout().lock();
     let printed = match format {
         OutputFormat::Json => rows.iter().try_for_each(|row| {
-            let object: serde_json::Map<_, _> =
-                columns.iter().cloned().zip(row.iter().map(|cell| serde_json::json!(cell))).collect();
+            let object: serde_json::Map<_, _> = columns
+                .iter()
+                .cloned()
+                .zip(row.iter().map(|cell| serde_json::json!(cell)))
+                .collect();
             writeln!(out, "{}", serde_json::Value::Object(object))
         }),
         OutputFormat::Text => {
@@ -38,7 +41,9 @@ pub fn print_rows(format: OutputFormat, columns: &[String], rows: &[Vec<Option<S
 
 fn text_table(columns: &[String]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_FULL_CONDENSED).set_header(columns);
+    table
+        .load_preset(presets::ASCII_FULL_CONDENSED)
+        .set_header(columns);
     table
 }
 
@@ -57,14 +62,26 @@ pub struct Renderer {
 
 impl Renderer {
     /// `changelog`: the result is not insert-only.
-    pub fn new(schema: &SchemaRef, mode: ResultMode, format: OutputFormat, changelog: bool) -> anyhow::Result<Self> {
-        let live = mode == ResultMode::Table && format == OutputFormat::Text && std::io::stdout().is_terminal();
+    pub fn new(
+        schema: &SchemaRef,
+        mode: ResultMode,
+        format: OutputFormat,
+        changelog: bool,
+    ) -> anyhow::Result<Self> {
+        let live = mode == ResultMode::Table
+            && format == OutputFormat::Text
+            && std::io::stdout().is_terminal();
         Ok(Self {
-            columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
+            columns: schema
+                .fields()
+                .iter()
+                .map(|field| field.name().clone())
+                .collect(),
             mode,
             format,
             encoder: RowEncoder::new(schema, format)?,
-            streaming: mode == ResultMode::Changelog || (format == OutputFormat::Json && !changelog),
+            streaming: mode == ResultMode::Changelog
+                || (format == OutputFormat::Json && !changelog),
             table: FinalRows::default(),
             live: live.then(LiveTable::default),
             header_printed: false,
@@ -96,7 +113,9 @@ impl Renderer {
             let op = batch.kind(index).short();
             match (self.format, self.mode) {
                 (OutputFormat::Text, _) => writeln!(out, "{op}\t{}", row.join("\t"))?,
-                (OutputFormat::Json, ResultMode::Changelog) => writeln!(out, "{{\"op\":\"{op}\",\"row\":{}}}", row.concat())?,
+                (OutputFormat::Json, ResultMode::Changelog) => {
+                    writeln!(out, "{{\"op\":\"{op}\",\"row\":{}}}", row.concat())?
+                }
                 (OutputFormat::Json, ResultMode::Table) => writeln!(out, "{}", row.concat())?,
             }
         }
@@ -133,7 +152,11 @@ impl Renderer {
                     table.add_row(row);
                     count += 1;
                 }
-                writeln!(out, "{table}\n{count} {}", if count == 1 { "row" } else { "rows" })?;
+                writeln!(
+                    out,
+                    "{table}\n{count} {}",
+                    if count == 1 { "row" } else { "rows" }
+                )?;
             }
         }
         Ok(out.flush()?)
@@ -150,7 +173,9 @@ impl RowEncoder {
     fn new(schema: &SchemaRef, format: OutputFormat) -> anyhow::Result<Self> {
         Ok(match format {
             OutputFormat::Text => Self::Text,
-            OutputFormat::Json => Self::Json(Box::new(weir_connectors::format::json::JsonEncoder::for_schema(schema)?)),
+            OutputFormat::Json => Self::Json(Box::new(
+                weir_connectors::format::json::JsonEncoder::for_schema(schema)?,
+            )),
         })
     }
 
@@ -176,7 +201,12 @@ fn encode_text(batch: &Batch) -> anyhow::Result<Vec<Vec<String>>> {
         .iter()
         .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()?;
-    let row = |row| formatters.iter().map(|formatter| formatter.value(row).to_string()).collect();
+    let row = |row| {
+        formatters
+            .iter()
+            .map(|formatter| formatter.value(row).to_string())
+            .collect()
+    };
     Ok((0..batch.num_rows()).map(row).collect())
 }
 
@@ -193,12 +223,20 @@ impl FinalRows {
     fn apply(&mut self, kind: RowKind, row: Vec<String>) {
         self.changes += 1;
         if !kind.is_retraction() {
-            self.index.entry(row.clone()).or_default().push(self.slots.len());
+            self.index
+                .entry(row.clone())
+                .or_default()
+                .push(self.slots.len());
             self.slots.push(Some(row));
             return;
         }
-        let Some(positions) = self.index.get_mut(&row) else { return };
-        if let Some(slot) = positions.pop().and_then(|position| self.slots.get_mut(position)) {
+        let Some(positions) = self.index.get_mut(&row) else {
+            return;
+        };
+        if let Some(slot) = positions
+            .pop()
+            .and_then(|position| self.slots.get_mut(position))
+        {
             *slot = None;
         }
         if positions.is_empty() {

@@ -42,7 +42,10 @@ impl Running {
     pub async fn stop(self) {
         drop(self.stop);
         let aborter = self.task.abort_handle();
-        if tokio::time::timeout(std::time::Duration::from_secs(2), self.task).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(2), self.task)
+            .await
+            .is_err()
+        {
             aborter.abort();
         }
     }
@@ -51,12 +54,17 @@ impl Running {
 impl ResultServer {
     /// On a free port.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen for results")?;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .context("cannot listen for results")?;
         let address = listener.local_addr()?;
         let token = uuid::Uuid::new_v4().to_string();
         let (sender, rows) = mpsc::channel(QUEUE);
-        let service = ResultServiceServer::new(Collector { token: token.clone(), sender })
-            .max_decoding_message_size(limits::EXCHANGE_MESSAGE_BYTES);
+        let service = ResultServiceServer::new(Collector {
+            token: token.clone(),
+            sender,
+        })
+        .max_decoding_message_size(limits::EXCHANGE_MESSAGE_BYTES);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let served = tonic::transport::Server::builder()
@@ -69,7 +77,12 @@ impl ResultServer {
                 tracing::error!(%error, "the result service has ended");
             }
         });
-        Ok(Self { address, token, rows, running: Running { stop, task } })
+        Ok(Self {
+            address,
+            token,
+            rows,
+            running: Running { stop, task },
+        })
     }
 
     /// HOST:PORT for the sink's options.
@@ -95,7 +108,10 @@ struct Collector {
 
 #[tonic::async_trait]
 impl ResultService for Collector {
-    async fn push(&self, request: Request<Streaming<v1::ResultFrame>>) -> Result<Response<v1::ResultSummary>, Status> {
+    async fn push(
+        &self,
+        request: Request<Streaming<v1::ResultFrame>>,
+    ) -> Result<Response<v1::ResultSummary>, Status> {
         let mut frames = request.into_inner();
         let mut rows = 0;
         while let Some(frame) = frames.next().await {
@@ -103,9 +119,17 @@ impl ResultService for Collector {
             if frame.token != self.token {
                 return Err(Status::permission_denied("the token is not this query's"));
             }
-            let part = decode(&frame).map_err(|error| Status::invalid_argument(error.to_string()))?;
-            rows += part.batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-            self.sender.send(part).await.map_err(|_| Status::cancelled("the query has ended"))?;
+            let part =
+                decode(&frame).map_err(|error| Status::invalid_argument(error.to_string()))?;
+            rows += part
+                .batches
+                .iter()
+                .map(|batch| batch.num_rows() as u64)
+                .sum::<u64>();
+            self.sender
+                .send(part)
+                .await
+                .map_err(|_| Status::cancelled("the query has ended"))?;
         }
         Ok(Response::new(v1::ResultSummary { rows }))
     }
@@ -119,7 +143,10 @@ fn decode(frame: &v1::ResultFrame) -> anyhow::Result<ResultRows> {
         let rows = data.num_rows();
         let kinds = match frame.row_kinds.is_empty() {
             true => &[][..],
-            false => frame.row_kinds.get(offset..offset + rows).context("row kinds are missing")?,
+            false => frame
+                .row_kinds
+                .get(offset..offset + rows)
+                .context("row kinds are missing")?,
         };
         offset += rows;
         batches.push(Batch::from_wire(data, kinds)?);

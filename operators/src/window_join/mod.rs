@@ -13,7 +13,9 @@ use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{Schema, SchemaRef};
 use weir_common::ids::CheckpointId;
 use weir_common::metric_names;
-use weir_dataflow::{Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart, StateTable};
+use weir_dataflow::{
+    Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart, StateTable,
+};
 use weir_proto::v1;
 
 use crate::calc::decode;
@@ -43,8 +45,11 @@ impl WindowJoinOperator {
     /// # Errors
     /// If the kind of join is not known.
     pub fn new(spec: v1::WindowJoin) -> Result<Self> {
-        if spec.kind() == v1::JoinKind::Unspecified || spec.left_keys.len() != spec.right_keys.len() {
-            return Err(Error::Config("the job graph has a broken window join".to_owned()));
+        if spec.kind() == v1::JoinKind::Unspecified || spec.left_keys.len() != spec.right_keys.len()
+        {
+            return Err(Error::Config(
+                "the job graph has a broken window join".to_owned(),
+            ));
         }
         Ok(Self {
             spec,
@@ -67,7 +72,11 @@ impl WindowJoinOperator {
 
     /// The columns that decide the key group, as the planner's exchange has them: the join keys or, without any, the window.
     fn partition_columns(&self, input: usize) -> Vec<usize> {
-        let keys = if input == 0 { &self.spec.left_keys } else { &self.spec.right_keys };
+        let keys = if input == 0 {
+            &self.spec.left_keys
+        } else {
+            &self.spec.right_keys
+        };
         if keys.is_empty() {
             let (start, end) = self.window_columns(input);
             return vec![start, end];
@@ -76,31 +85,49 @@ impl WindowJoinOperator {
     }
 
     fn opened(&self) -> Result<&Opened> {
-        self.opened.as_ref().ok_or_else(|| Error::Internal("the window join was not opened".to_owned()))
+        self.opened
+            .as_ref()
+            .ok_or_else(|| Error::Internal("the window join was not opened".to_owned()))
     }
 
     /// Rows of each window in a batch; the whole batch if it is of one window.
-    fn split_by_window(&self, input: usize, data: &RecordBatch) -> Result<Vec<(WindowKey, RecordBatch)>> {
+    fn split_by_window(
+        &self,
+        input: usize,
+        data: &RecordBatch,
+    ) -> Result<Vec<(WindowKey, RecordBatch)>> {
         let (start, end) = self.window_columns(input);
         let column = |index: usize| {
-            data.columns().get(index).ok_or_else(|| Error::Config("a window column of the join does not exist".to_owned()))
+            data.columns().get(index).ok_or_else(|| {
+                Error::Config("a window column of the join does not exist".to_owned())
+            })
         };
         let (starts, ends) = (millis(column(start)?)?, millis(column(end)?)?);
         let mut groups: BTreeMap<WindowKey, Vec<u32>> = BTreeMap::new();
         for row in 0..data.num_rows() {
-            groups.entry((ends.value(row), starts.value(row))).or_default().push(row as u32);
+            groups
+                .entry((ends.value(row), starts.value(row)))
+                .or_default()
+                .push(row as u32);
         }
         if let (1, Some(key)) = (groups.len(), groups.keys().next()) {
             return Ok(vec![(*key, data.clone())]);
         }
         groups
             .into_iter()
-            .map(|(key, rows)| Ok((key, arrow::compute::take_record_batch(data, &UInt32Array::from(rows))?)))
+            .map(|(key, rows)| {
+                Ok((
+                    key,
+                    arrow::compute::take_record_batch(data, &UInt32Array::from(rows))?,
+                ))
+            })
             .collect()
     }
 
     fn fire(&mut self, key: WindowKey, context: &mut Context<'_>) -> Result<()> {
-        let Some(mut sides) = self.windows.remove(&key) else { return Ok(()) };
+        let Some(mut sides) = self.windows.remove(&key) else {
+            return Ok(());
+        };
         let opened = self.opened()?;
         let left = sides[0].concat(&opened.inputs[0])?;
         let right = sides[1].concat(&opened.inputs[1])?;
@@ -109,7 +136,11 @@ impl WindowJoinOperator {
         for (input, side) in sides.iter_mut().enumerate() {
             side.forget(StateTable(input as u8), key, &mut writes);
         }
-        if writes.is_empty() { Ok(()) } else { context.state.write(writes) }
+        if writes.is_empty() {
+            Ok(())
+        } else {
+            context.state.write(writes)
+        }
     }
 }
 
@@ -119,8 +150,14 @@ impl Operator for WindowJoinOperator {
             return Err(Error::Internal("a join has two inputs".to_owned()));
         };
         let joined = Schema::new([left.fields().to_vec(), right.fields().to_vec()].concat());
-        let condition = self.spec.condition.as_ref().map(|expr| decode(expr, &joined)).transpose()?;
-        let keys = [&self.spec.left_keys, &self.spec.right_keys].map(|keys| keys.iter().map(|k| *k as usize).collect());
+        let condition = self
+            .spec
+            .condition
+            .as_ref()
+            .map(|expr| decode(expr, &joined))
+            .transpose()?;
+        let keys = [&self.spec.left_keys, &self.spec.right_keys]
+            .map(|keys| keys.iter().map(|k| *k as usize).collect());
         let joiner = PairJoiner::new(
             self.spec.kind(),
             [Arc::clone(left), Arc::clone(right)],
@@ -145,7 +182,11 @@ impl Operator for WindowJoinOperator {
             "operator" => context.info.name.to_string(),
             "subtask" => context.info.subtask.to_string()
         );
-        self.opened = Some(Opened { inputs: [Arc::clone(left), Arc::clone(right)], joiner, codecs });
+        self.opened = Some(Opened {
+            inputs: [Arc::clone(left), Arc::clone(right)],
+            joiner,
+            codecs,
+        });
         Ok(())
     }
 
@@ -192,13 +233,19 @@ impl Operator for WindowJoinOperator {
 
     fn state_schema(&self) -> String {
         let shape = |schema: &SchemaRef| {
-            let fields = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+            let fields = schema
+                .fields()
+                .iter()
+                .map(|field| format!("{} {}", field.name(), field.data_type()));
             fields.collect::<Vec<_>>().join(", ")
         };
         match &self.opened {
             Some(opened) => format!(
                 "window join v1 keys {:?}={:?} left ({}) right ({})",
-                self.spec.left_keys, self.spec.right_keys, shape(&opened.inputs[0]), shape(&opened.inputs[1])
+                self.spec.left_keys,
+                self.spec.right_keys,
+                shape(&opened.inputs[0]),
+                shape(&opened.inputs[1])
             ),
             None => String::new(),
         }

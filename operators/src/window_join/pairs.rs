@@ -47,12 +47,28 @@ impl PairJoiner {
         joined: SchemaRef,
         output: SchemaRef,
     ) -> Result<Self> {
-        let encoders = [KeyEncoder::new(&inputs[0], &keys[0])?, KeyEncoder::new(&inputs[1], &keys[1])?];
-        Ok(Self { kind, encoders, keys, condition, inputs, joined, output })
+        let encoders = [
+            KeyEncoder::new(&inputs[0], &keys[0])?,
+            KeyEncoder::new(&inputs[1], &keys[1])?,
+        ];
+        Ok(Self {
+            kind,
+            encoders,
+            keys,
+            condition,
+            inputs,
+            joined,
+            output,
+        })
     }
 
     /// Emits the result, in batches of bounded size.
-    pub fn join(&self, left: &RecordBatch, right: &RecordBatch, out: &mut dyn Output) -> Result<()> {
+    pub fn join(
+        &self,
+        left: &RecordBatch,
+        right: &RecordBatch,
+        out: &mut dyn Output,
+    ) -> Result<()> {
         let mut run = Run {
             left,
             right,
@@ -76,7 +92,10 @@ impl PairJoiner {
         let right_null = null_rows(run.right, &self.keys[1]);
         let mut table: AHashMap<&[u8], Vec<u32>> = AHashMap::with_capacity(run.right.num_rows());
         for row in (0..run.right.num_rows()).filter(|row| !right_null(*row)) {
-            table.entry(right_keys.get(row)).or_default().push(row as u32);
+            table
+                .entry(right_keys.get(row))
+                .or_default()
+                .push(row as u32);
         }
         for row in (0..run.left.num_rows()).filter(|row| !left_null(*row)) {
             for other in table.get(left_keys.get(row)).map_or(&[][..], Vec::as_slice) {
@@ -101,7 +120,8 @@ impl PairJoiner {
         columns.extend(take_all(run.right, &right_rows)?);
         let pairs = RecordBatch::try_new(Arc::clone(&self.joined), columns)?;
         let mask = match &self.condition {
-            Some(condition) => weir_expr::eval::evaluate_predicate(condition.as_ref(), &pairs).map_err(expression_error)?,
+            Some(condition) => weir_expr::eval::evaluate_predicate(condition.as_ref(), &pairs)
+                .map_err(expression_error)?,
             None => BooleanArray::from(vec![true; pairs.num_rows()]),
         };
         for row in (0..mask.len()).filter(|row| mask.is_valid(*row) && mask.value(*row)) {
@@ -112,28 +132,46 @@ impl PairJoiner {
             return Ok(());
         }
         let kept = arrow::compute::filter_record_batch(&pairs, &mask)?;
-        out.emit(Batch::inserts(RecordBatch::try_new(Arc::clone(&self.output), kept.columns().to_vec())?))
+        out.emit(Batch::inserts(RecordBatch::try_new(
+            Arc::clone(&self.output),
+            kept.columns().to_vec(),
+        )?))
     }
 
     fn emit_unmatched(&self, run: &Run<'_>, out: &mut dyn Output) -> Result<()> {
         let rows = |matched: &[bool], wanted: bool| -> UInt32Array {
-            (0..matched.len() as u32).filter(|row| matched.get(*row as usize) == Some(&wanted)).collect::<Vec<_>>().into()
+            (0..matched.len() as u32)
+                .filter(|row| matched.get(*row as usize) == Some(&wanted))
+                .collect::<Vec<_>>()
+                .into()
         };
         if matches!(self.kind, JoinKind::Semi | JoinKind::Anti) {
-            let left = take_all(run.left, &rows(&run.left_matched, self.kind == JoinKind::Semi))?;
-            return out.emit(Batch::inserts(RecordBatch::try_new(Arc::clone(&self.output), left)?));
+            let left = take_all(
+                run.left,
+                &rows(&run.left_matched, self.kind == JoinKind::Semi),
+            )?;
+            return out.emit(Batch::inserts(RecordBatch::try_new(
+                Arc::clone(&self.output),
+                left,
+            )?));
         }
         if matches!(self.kind, JoinKind::Left | JoinKind::Full) {
             let unmatched = rows(&run.left_matched, false);
             let mut columns = take_all(run.left, &unmatched)?;
             columns.extend(nulls(&self.inputs[1], unmatched.len()));
-            out.emit(Batch::inserts(RecordBatch::try_new(Arc::clone(&self.output), columns)?))?;
+            out.emit(Batch::inserts(RecordBatch::try_new(
+                Arc::clone(&self.output),
+                columns,
+            )?))?;
         }
         if matches!(self.kind, JoinKind::Right | JoinKind::Full) {
             let unmatched = rows(&run.right_matched, false);
             let mut columns = nulls(&self.inputs[0], unmatched.len());
             columns.extend(take_all(run.right, &unmatched)?);
-            out.emit(Batch::inserts(RecordBatch::try_new(Arc::clone(&self.output), columns)?))?;
+            out.emit(Batch::inserts(RecordBatch::try_new(
+                Arc::clone(&self.output),
+                columns,
+            )?))?;
         }
         Ok(())
     }
@@ -147,15 +185,26 @@ fn mark(matched: &mut [bool], row: u32) {
 
 /// NULL equals nothing: rows with one in a key column have no partner.
 fn null_rows<'a>(batch: &'a RecordBatch, keys: &[usize]) -> impl Fn(usize) -> bool + use<'a> {
-    let nullable: Vec<&'a ArrayRef> =
-        keys.iter().filter_map(|key| batch.columns().get(*key)).filter(|column| column.null_count() > 0).collect();
+    let nullable: Vec<&'a ArrayRef> = keys
+        .iter()
+        .filter_map(|key| batch.columns().get(*key))
+        .filter(|column| column.null_count() > 0)
+        .collect();
     move |row| nullable.iter().any(|column| column.is_null(row))
 }
 
 fn take_all(batch: &RecordBatch, rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
-    batch.columns().iter().map(|column| Ok(take(column, rows, None)?)).collect()
+    batch
+        .columns()
+        .iter()
+        .map(|column| Ok(take(column, rows, None)?))
+        .collect()
 }
 
 fn nulls(schema: &SchemaRef, rows: usize) -> Vec<ArrayRef> {
-    schema.fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| new_null_array(field.data_type(), rows))
+        .collect()
 }

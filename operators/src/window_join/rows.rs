@@ -67,19 +67,42 @@ pub struct RowsCodec {
 
 impl RowsCodec {
     /// `partition_columns` decide the key group, as in the exchange.
-    pub fn new(schema: &SchemaRef, partition_columns: &[usize], max_parallelism: u32) -> Result<Self> {
-        Ok(Self { schema: schema.clone(), encoder: KeyEncoder::new(schema, partition_columns)?, max_parallelism })
+    pub fn new(
+        schema: &SchemaRef,
+        partition_columns: &[usize],
+        max_parallelism: u32,
+    ) -> Result<Self> {
+        Ok(Self {
+            schema: schema.clone(),
+            encoder: KeyEncoder::new(schema, partition_columns)?,
+            max_parallelism,
+        })
     }
 
     /// Writes the rows that are not in the state yet.
-    pub fn save(&self, table: StateTable, key: WindowKey, side: &mut SideRows, writes: &mut StateWrites) -> Result<()> {
-        let Some(unsaved) = side.batches.get(side.saved..).filter(|batches| !batches.is_empty()) else { return Ok(()) };
+    pub fn save(
+        &self,
+        table: StateTable,
+        key: WindowKey,
+        side: &mut SideRows,
+        writes: &mut StateWrites,
+    ) -> Result<()> {
+        let Some(unsaved) = side
+            .batches
+            .get(side.saved..)
+            .filter(|batches| !batches.is_empty())
+        else {
+            return Ok(());
+        };
         let rows = arrow::compute::concat_batches(&self.schema, unsaved)?;
         let mut hashes = Vec::new();
         self.encoder.hashes(&rows, &mut hashes)?;
         let mut groups: BTreeMap<KeyGroup, Vec<u32>> = BTreeMap::new();
         for (row, hash) in hashes.iter().enumerate() {
-            groups.entry(key_group_of_hash(*hash, self.max_parallelism)).or_default().push(row as u32);
+            groups
+                .entry(key_group_of_hash(*hash, self.max_parallelism))
+                .or_default()
+                .push(row as u32);
         }
         for (group, indices) in groups {
             let part = arrow::compute::take_record_batch(&rows, &UInt32Array::from(indices))?;
@@ -99,13 +122,20 @@ impl RowsCodec {
         mut found: impl FnMut(WindowKey, KeyGroup, RecordBatch),
     ) -> Result<()> {
         state.scan(table, &mut |group, key, value| {
-            let window = window_of(key).ok_or_else(|| Error::Restore("a window join has a broken key".to_owned()))?;
+            let window = window_of(key)
+                .ok_or_else(|| Error::Restore("a window join has a broken key".to_owned()))?;
             for batch in StreamReader::try_new(value, None)? {
                 let batch = batch?;
                 if batch.schema().fields().len() != self.schema.fields().len() {
-                    return Err(Error::Restore("the rows of a window join have other columns than the query".to_owned()));
+                    return Err(Error::Restore(
+                        "the rows of a window join have other columns than the query".to_owned(),
+                    ));
                 }
-                found(window, group, RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?);
+                found(
+                    window,
+                    group,
+                    RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?,
+                );
             }
             Ok(true)
         })

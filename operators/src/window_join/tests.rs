@@ -5,7 +5,12 @@ use super::*;
 
 fn side() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
-    schema(&[("k", DataType::Int64), ("v", DataType::Utf8), ("ws", time.clone()), ("we", time)])
+    schema(&[
+        ("k", DataType::Int64),
+        ("v", DataType::Utf8),
+        ("ws", time.clone()),
+        ("we", time),
+    ])
 }
 
 fn output(kind: v1::JoinKind) -> SchemaRef {
@@ -32,22 +37,37 @@ fn operator(kind: v1::JoinKind) -> Box<dyn Operator> {
 
 fn rows(text: &str) -> Batch {
     // "key value window" with windows of a second: 0 is [0 s, 1 s).
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let window: u32 = words[2].parse().unwrap();
-        format!("{} {} 1970-01-01T00:00:0{window} 1970-01-01T00:00:0{}", words[0], words[1], window + 1)
-    });
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let window: u32 = words[2].parse().unwrap();
+            format!(
+                "{} {} 1970-01-01T00:00:0{window} 1970-01-01T00:00:0{}",
+                words[0],
+                words[1],
+                window + 1
+            )
+        });
     batch(&side(), &lines.collect::<Vec<_>>().join("\n")).unwrap()
 }
 
 fn short(rows: Vec<String>) -> Vec<String> {
-    rows.iter().map(|row| row.replace("1970-01-01T00:00:0", "").replace("+I ", "")).collect()
+    rows.iter()
+        .map(|row| row.replace("1970-01-01T00:00:0", "").replace("+I ", ""))
+        .collect()
 }
 
 fn joined(kind: v1::JoinKind) -> Vec<String> {
     let mut harness = Harness::open(operator(kind), vec![side(), side()], output(kind)).unwrap();
-    harness.push(0, rows("1 a 0\n2 b 0\nnull n 0\n1 c 1")).unwrap();
-    harness.push(1, rows("1 x 0\n1 y 0\n3 z 0\nnull m 0")).unwrap();
+    harness
+        .push(0, rows("1 a 0\n2 b 0\nnull n 0\n1 c 1"))
+        .unwrap();
+    harness
+        .push(1, rows("1 x 0\n1 y 0\n3 z 0\nnull m 0"))
+        .unwrap();
     harness.watermark(998).unwrap();
     assert!(harness.rows().unwrap().is_empty());
     harness.watermark(999).unwrap();
@@ -56,7 +76,10 @@ fn joined(kind: v1::JoinKind) -> Vec<String> {
 
 #[test]
 fn only_rows_of_one_window_and_key_meet() {
-    assert_eq!(joined(v1::JoinKind::Inner), ["1 a 0 1 1 x 0 1", "1 a 0 1 1 y 0 1"]);
+    assert_eq!(
+        joined(v1::JoinKind::Inner),
+        ["1 a 0 1 1 x 0 1", "1 a 0 1 1 y 0 1"]
+    );
     assert_eq!(joined(v1::JoinKind::Semi), ["1 a 0 1"]);
     assert_eq!(joined(v1::JoinKind::Anti), ["2 b 0 1", "null n 0 1"]);
     assert_eq!(joined(v1::JoinKind::Left).len(), 4);
@@ -66,8 +89,12 @@ fn only_rows_of_one_window_and_key_meet() {
 
 #[test]
 fn rows_for_a_fired_window_are_dropped() {
-    let mut harness =
-        Harness::open(operator(v1::JoinKind::Inner), vec![side(), side()], output(v1::JoinKind::Inner)).unwrap();
+    let mut harness = Harness::open(
+        operator(v1::JoinKind::Inner),
+        vec![side(), side()],
+        output(v1::JoinKind::Inner),
+    )
+    .unwrap();
     harness.push(0, rows("1 a 0")).unwrap();
     harness.watermark(999).unwrap();
     harness.push(1, rows("1 x 0")).unwrap();
