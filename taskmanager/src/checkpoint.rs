@@ -1,0 +1,104 @@
+//! The part of a subtask's snapshot that runs beside the stream: deferred work of operators, upload of files, acknowledgement.
+//!
+//! The cuts of a subtask are worked off one after the other, in order, also those of checkpoints that were given up meanwhile: a sink's
+//! rows of a given-up checkpoint belong to the next one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use weir_common::ids::SubtaskId;
+use weir_dataflow::{Error, Result};
+use weir_proto::v1;
+
+use crate::attempt::Attempt;
+use crate::chain::OperatorCut;
+use crate::slot::guarded;
+use crate::subtask::{Cut, millis};
+
+/// Cuts that wait for those before them.
+pub type CutQueue = mpsc::Sender<Cut>;
+
+/// Most cuts of one subtask that wait.
+const CUTS: usize = 64;
+
+/// Starts the task that works a subtask's cuts off.
+pub fn cut_queue(attempt: &Arc<Attempt>, subtask: SubtaskId) -> CutQueue {
+    let (queue, mut inbox) = mpsc::channel::<Cut>(CUTS);
+    let own = Arc::clone(attempt);
+    attempt.spawn(async move {
+        while let Some(cut) = inbox.recv().await {
+            complete(&own, subtask, cut).await;
+        }
+    });
+    queue
+}
+
+async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
+    let checkpoint = cut.barrier.checkpoint;
+    let (sync_ms, alignment_ms) = (cut.sync_ms, cut.alignment_ms);
+    let started = Instant::now();
+    let work = attempt
+        .tracker
+        .spawn_blocking(move || guarded(|| finish(cut.operators)));
+    let operators = match work.await {
+        Ok(Ok(operators)) => operators,
+        Ok(Err(error)) => {
+            return attempt
+                .decline(subtask, checkpoint.0, error.to_string())
+                .await;
+        }
+        // The runtime is shutting down.
+        Err(_) => return,
+    };
+    let async_ms = millis(started.elapsed());
+    let answer = attempt
+        .leader
+        .call(
+            "AcknowledgeCheckpoint",
+            &attempt.cancel,
+            |mut client, term| {
+                let request = v1::AcknowledgeCheckpointRequest {
+                    fence: Some(attempt.fence_at(term)),
+                    task_manager_id: attempt.task_manager.clone(),
+                    checkpoint_id: checkpoint.0,
+                    subtask: Some(subtask.into()),
+                    operators: operators.clone(),
+                    sync_ms,
+                    async_ms,
+                    alignment_ms,
+                };
+                async move { client.acknowledge_checkpoint(request).await }
+            },
+        )
+        .await;
+    attempt.note(answer.err(), "acknowledgement");
+}
+
+/// Every operator's deferred work runs, also when one before it has failed: it may hold rows of a sink.
+fn finish(cuts: Vec<OperatorCut>) -> Result<Vec<v1::OperatorSnapshot>> {
+    let finished: Vec<_> = cuts.into_iter().map(finish_one).collect();
+    finished.into_iter().collect()
+}
+
+fn finish_one(cut: OperatorCut) -> Result<v1::OperatorSnapshot> {
+    let mut states = cut.part.states;
+    let deferred = cut.part.deferred.map(|work| work()).transpose();
+    let keyed = cut.keyed.map(|upload| upload()).transpose()?;
+    let name = |error: Error| Error::External {
+        system: "checkpoint",
+        message: format!("operator '{}': {error}", cut.info.name),
+    };
+    if let Some(more) = deferred.map_err(name)? {
+        states.extend(more);
+    }
+    Ok(v1::OperatorSnapshot {
+        operator_uid: cut.info.uid.to_string(),
+        operator_name: cut.info.name.to_string(),
+        subtask: cut.info.subtask,
+        parallelism: cut.info.parallelism,
+        keyed,
+        states: states.into_inner(),
+        state_schema: cut.state_schema,
+    })
+}

@@ -1,0 +1,6 @@
+//! From a Deploy command to running subtasks: channels, restore, connections, start.
+
+pub mod bring_up;
+pub mod open;
+pub mod restore;
+pub mod wiring;

@@ -1,0 +1,212 @@
+//! A stream over loopback, without jobs around it.
+
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::{Endpoint, Server};
+use tonic::{Request, Response};
+use weir_common::ids::{CheckpointId, VertexId};
+use weir_dataflow::testing::{batch, format_rows, schema};
+use weir_dataflow::{Barrier, SnapshotTarget};
+use weir_proto::v1::exchange_server::{Exchange, ExchangeServer};
+
+use super::*;
+use crate::exchange::send::{self, RemoteSender};
+
+type Verdict = tokio::sync::oneshot::Sender<Result<()>>;
+
+struct OneStream(parking_lot::Mutex<Option<(ExpectedStream, Verdict)>>);
+
+#[tonic::async_trait]
+impl Exchange for OneStream {
+    type OpenStream = ReceiverStream<std::result::Result<v1::ExchangeCredit, Status>>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<v1::ExchangeFrame>>,
+    ) -> std::result::Result<Response<Self::OpenStream>, Status> {
+        let mut inbound = request.into_inner();
+        inbound.message().await?;
+        let (stream, verdict) = self.0.lock().take().unwrap();
+        let (credits, outbound) = mpsc::channel(16);
+        tokio::spawn(async move { verdict.send(stream.run(inbound, credits).await) });
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+struct Link {
+    senders: Vec<RemoteSender>,
+    receivers: Vec<ChannelReceiver>,
+    verdict: tokio::sync::oneshot::Receiver<Result<()>>,
+}
+
+fn rows_schema() -> SchemaRef {
+    schema(&[("a", DataType::Int64)])
+}
+
+fn rows(value: usize) -> Element {
+    Element::Batch(batch(&rows_schema(), &value.to_string()).unwrap())
+}
+
+async fn link(channels: u32) -> Link {
+    let mut expected = ExpectedStream::new(rows_schema());
+    let targets: Vec<_> = (0..channels)
+        .map(|target| (v1::Channel { source: 0, target }, SlotWaker::none()))
+        .collect();
+    let receivers = targets
+        .iter()
+        .map(|(channel, waker)| {
+            let subtask = SubtaskId {
+                vertex: VertexId(1),
+                index: channel.target,
+            };
+            expected.add(*channel, subtask, waker.clone())
+        })
+        .collect();
+    let (sender, verdict) = tokio::sync::oneshot::channel();
+    let service = OneStream(parking_lot::Mutex::new(Some((expected, sender))));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().add_service(ExchangeServer::new(service));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_lazy();
+    let header = v1::ExchangeHeader::default();
+    let (senders, pump) = send::open(endpoint, header, &targets).await.unwrap();
+    tokio::spawn(pump.run());
+    Link {
+        senders,
+        receivers,
+        verdict,
+    }
+}
+
+/// Repeats until it gives something, at most 10 seconds.
+async fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..10_000 {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it did not happen within 10 seconds")
+}
+
+async fn send_it(sender: &mut RemoteSender, element: Element) {
+    until(|| {
+        sender
+            .try_send(element.clone())
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+}
+
+async fn recv(receiver: &ChannelReceiver) -> Element {
+    until(|| receiver.try_recv()).await
+}
+
+fn a_barrier() -> Element {
+    Element::Barrier(Barrier {
+        checkpoint: CheckpointId(1),
+        timestamp_ms: 0,
+        target: SnapshotTarget::Checkpoint,
+        stop_sources: false,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_channel_stops_neither_its_neighbour_nor_barriers() {
+    let mut link = link(2).await;
+    // Nobody reads channel 0: it takes as many batches as it has credits, and then none.
+    for value in 0..CHANNEL_ELEMENTS {
+        send_it(&mut link.senders[0], rows(value)).await;
+    }
+    assert!(link.senders[0].try_send(rows(99)).unwrap().is_some());
+    // A barrier needs no credit, and channel 1 has its own.
+    send_it(&mut link.senders[0], a_barrier()).await;
+    for value in 0..10 * CHANNEL_ELEMENTS {
+        send_it(&mut link.senders[1], rows(value)).await;
+        let Element::Batch(got) = recv(&link.receivers[1]).await else {
+            panic!("not a batch")
+        };
+        assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
+    }
+    // When channel 0 is read, everything comes in order and credit flows again.
+    for value in 0..CHANNEL_ELEMENTS {
+        let Element::Batch(got) = recv(&link.receivers[0]).await else {
+            panic!("not a batch")
+        };
+        assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
+    }
+    assert!(matches!(
+        recv(&link.receivers[0]).await,
+        Element::Barrier(_)
+    ));
+    send_it(&mut link.senders[0], rows(99)).await;
+    assert!(matches!(recv(&link.receivers[0]).await, Element::Batch(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watermarks_that_nobody_reads_do_not_pile_up() {
+    let mut link = link(2).await;
+    for watermark in 0..1000 {
+        send_it(&mut link.senders[0], Element::Watermark(watermark)).await;
+    }
+    send_it(&mut link.senders[0], Element::EndOfData).await;
+    // The last one comes through, with far fewer before it than were sent.
+    let mut received = Vec::new();
+    loop {
+        match recv(&link.receivers[0]).await {
+            Element::Watermark(watermark) => received.push(watermark),
+            Element::EndOfData => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(received.last(), Some(&999));
+    assert!(received.is_sorted());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_ends_early_is_an_error_and_one_that_ends_late_is_not() {
+    let early = link(1).await;
+    drop(early.senders);
+    let error = early.verdict.await.unwrap().unwrap_err();
+    assert!(!error.is_fatal());
+    assert!(error.to_string().contains("before its data did"), "{error}");
+    let mut late = link(1).await;
+    send_it(&mut late.senders[0], Element::EndOfData).await;
+    drop(late.senders);
+    assert!(late.verdict.await.unwrap().is_ok());
+}
+
+#[test]
+fn gaps_and_batches_without_credit_are_refused() {
+    let mut stream = ExpectedStream::new(rows_schema());
+    let channel = v1::Channel {
+        source: 0,
+        target: 0,
+    };
+    let subtask = SubtaskId {
+        vertex: VertexId(1),
+        index: 0,
+    };
+    let _receiver = stream.add(channel, subtask, SlotWaker::none());
+    let mut encoder = codec::Encoder::new(false).unwrap();
+    let mut frame = |sequence, element: &Element| v1::ExchangeFrame {
+        frame: Some(v1::exchange_frame::Frame::Data(v1::ExchangeData {
+            channel: Some(channel),
+            sequence,
+            element: Some(encoder.encode(element).unwrap()),
+        })),
+    };
+    stream.accept(frame(0, &Element::Watermark(1))).unwrap();
+    let error = stream.accept(frame(2, &Element::Idle)).unwrap_err();
+    assert!(error.to_string().contains("where 1 was due"), "{error}");
+    let error = stream.accept(frame(1, &rows(1))).unwrap_err();
+    assert!(error.to_string().contains("without credit"), "{error}");
+}

@@ -1,0 +1,257 @@
+//! The consumer's side: streams that are expected, and the task that receives one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::{Notify, mpsc};
+use tonic::{Status, Streaming};
+use weir_common::ids::{AttemptId, JobId, SubtaskId};
+use weir_common::limits::CHANNEL_ELEMENTS;
+use weir_dataflow::{Element, Error, Result, SlotWaker};
+use weir_proto::v1;
+
+use super::codec;
+use super::send::describe;
+use crate::channel::{self, ChannelReceiver, Returned};
+
+/// Which stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    /// The job.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// Id of the edge.
+    pub edge: u32,
+    /// The task manager that opens the stream.
+    pub producer: String,
+}
+
+/// The receiving half of one channel, inside the stream's task.
+struct Inbox {
+    queue: Sender<Element>,
+    returned: Arc<Returned>,
+    consumer: SlotWaker,
+    /// What the queue has no room for. Bounded by the credits: of several watermarks in a row only the last is kept.
+    staged: VecDeque<Element>,
+    sequence: u64,
+    outstanding: u32,
+    ended: bool,
+}
+
+impl Inbox {
+    fn push(&mut self, element: Element) -> Result<()> {
+        if matches!(element, Element::Batch(_)) {
+            self.outstanding = self
+                .outstanding
+                .checked_sub(1)
+                .ok_or_else(|| broken("a batch came without credit"))?;
+        }
+        self.ended |= matches!(element, Element::EndOfData);
+        let replaces = matches!(element, Element::Watermark(_))
+            && matches!(self.staged.back(), Some(Element::Watermark(_)));
+        if replaces {
+            self.staged.pop_back();
+        }
+        self.staged.push_back(element);
+        self.flush();
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        if self.fill() {
+            return;
+        }
+        // The consumer looks at the flag after it took something: set it, then look for room once more.
+        self.returned.staged.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.fill();
+    }
+
+    /// True when nothing is left behind.
+    fn fill(&mut self) -> bool {
+        let mut woke = false;
+        while let Some(element) = self.staged.pop_front() {
+            match self.queue.try_send(element) {
+                Ok(()) => woke = true,
+                Err(TrySendError::Full(element)) => {
+                    self.staged.push_front(element);
+                    break;
+                }
+                // The subtask is gone; the attempt is being torn down.
+                Err(TrySendError::Disconnected(_)) => self.staged.clear(),
+            }
+        }
+        if woke {
+            self.consumer.wake();
+        }
+        let done = self.staged.is_empty();
+        if done {
+            self.returned.staged.store(false, Ordering::SeqCst);
+        }
+        done
+    }
+}
+
+/// A stream that a producer is to open.
+pub struct ExpectedStream {
+    schema: SchemaRef,
+    inboxes: HashMap<(u32, u32), Inbox>,
+    notify: Arc<Notify>,
+    consumers: Vec<SubtaskId>,
+}
+
+impl ExpectedStream {
+    /// A stream of an edge with this schema, without channels yet.
+    pub fn new(schema: SchemaRef) -> Self {
+        Self {
+            schema,
+            inboxes: HashMap::new(),
+            notify: Arc::new(Notify::new()),
+            consumers: Vec::new(),
+        }
+    }
+
+    /// Adds a channel; gives the end that the consumer reads.
+    pub fn add(
+        &mut self,
+        channel: v1::Channel,
+        subtask: SubtaskId,
+        consumer: SlotWaker,
+    ) -> ChannelReceiver {
+        let returned = Arc::new(Returned {
+            credits: AtomicU32::new(0),
+            staged: AtomicBool::new(false),
+            notify: Arc::clone(&self.notify),
+        });
+        let (queue, receiver) = channel::remote(Arc::clone(&returned));
+        let inbox = Inbox {
+            queue,
+            returned,
+            consumer,
+            staged: VecDeque::new(),
+            sequence: 0,
+            outstanding: 0,
+            ended: false,
+        };
+        self.inboxes.insert((channel.source, channel.target), inbox);
+        if !self.consumers.contains(&subtask) {
+            self.consumers.push(subtask);
+        }
+        receiver
+    }
+
+    /// The subtasks that the stream feeds.
+    pub fn consumers(&self) -> &[SubtaskId] {
+        &self.consumers
+    }
+
+    /// Receives until the producer ends the stream. Dropping `credits` ends it for the producer.
+    ///
+    /// # Errors
+    /// When the stream breaks, or ends before all channels did.
+    pub async fn run(
+        mut self,
+        mut inbound: Streaming<v1::ExchangeFrame>,
+        credits: mpsc::Sender<std::result::Result<v1::ExchangeCredit, Status>>,
+    ) -> Result<()> {
+        let first = u32::try_from(CHANNEL_ELEMENTS).unwrap_or(u32::MAX);
+        for (key, inbox) in &mut self.inboxes {
+            inbox.outstanding = first;
+            send_credit(&credits, *key, first).await?;
+        }
+        let notify = Arc::clone(&self.notify);
+        loop {
+            tokio::select! {
+                () = notify.notified() => self.release(&credits).await?,
+                frame = inbound.message() => match frame {
+                    Ok(Some(frame)) => self.accept(frame)?,
+                    Ok(None) if self.all_ended() => return Ok(()),
+                    Ok(None) => return Err(broken("it ended before its data did")),
+                    Err(status) if self.all_ended() => {
+                        tracing::debug!(status = describe(&status), "a stream went down after its end of data");
+                        return Ok(());
+                    }
+                    Err(status) => return Err(broken(describe(&status))),
+                },
+            }
+        }
+    }
+
+    fn all_ended(&self) -> bool {
+        self.inboxes.values().all(|inbox| inbox.ended)
+    }
+
+    async fn release(
+        &mut self,
+        credits: &mpsc::Sender<std::result::Result<v1::ExchangeCredit, Status>>,
+    ) -> Result<()> {
+        for (key, inbox) in &mut self.inboxes {
+            if !inbox.staged.is_empty() {
+                inbox.flush();
+            }
+            let freed = inbox.returned.credits.swap(0, Ordering::AcqRel);
+            if freed > 0 {
+                inbox.outstanding += freed;
+                send_credit(credits, *key, freed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, frame: v1::ExchangeFrame) -> Result<()> {
+        let Some(v1::exchange_frame::Frame::Data(data)) = frame.frame else {
+            return Err(broken("a second header"));
+        };
+        let channel = data.channel.unwrap_or_default();
+        let inbox = self
+            .inboxes
+            .get_mut(&(channel.source, channel.target))
+            .ok_or_else(|| {
+                broken(format!(
+                    "an unknown channel {}→{}",
+                    channel.source, channel.target
+                ))
+            })?;
+        if data.sequence != inbox.sequence {
+            return Err(broken(format!(
+                "element {} of channel {}→{} came where {} was due",
+                data.sequence, channel.source, channel.target, inbox.sequence
+            )));
+        }
+        inbox.sequence += 1;
+        let wire = data
+            .element
+            .ok_or_else(|| broken("an element of an unknown kind"))?;
+        inbox.push(codec::decode(wire, &self.schema)?)
+    }
+}
+
+async fn send_credit(
+    credits: &mpsc::Sender<std::result::Result<v1::ExchangeCredit, Status>>,
+    (source, target): (u32, u32),
+    amount: u32,
+) -> Result<()> {
+    let credit = v1::ExchangeCredit {
+        channel: Some(v1::Channel { source, target }),
+        credits: amount,
+    };
+    credits
+        .send(Ok(credit))
+        .await
+        .map_err(|_| broken("the producer closed it"))
+}
+
+fn broken(why: impl std::fmt::Display) -> Error {
+    Error::External {
+        system: "exchange",
+        message: format!("the stream from another task manager broke: {why}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! The outgoing edges of a subtask. What finds no room waits in the subtask, in order, and the subtask takes no input until it is gone.
+
+use std::collections::VecDeque;
+
+use weir_dataflow::{Batch, Element, Result};
+
+use crate::channel::LocalSender;
+use crate::exchange::send::RemoteSender;
+use crate::partition::Partitioner;
+
+/// Producer's end of a channel.
+pub enum ChannelSender {
+    /// To a subtask of this process.
+    Local(LocalSender),
+    /// To another process.
+    Remote(Box<RemoteSender>),
+}
+
+impl ChannelSender {
+    fn try_send(&mut self, element: Element) -> Result<Option<Element>> {
+        match self {
+            Self::Local(sender) => Ok(sender.try_send(element)),
+            Self::Remote(sender) => sender.try_send(element),
+        }
+    }
+}
+
+struct ChannelOutput {
+    sender: ChannelSender,
+    pending: VecDeque<Element>,
+}
+
+impl ChannelOutput {
+    fn send(&mut self, element: Element) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.pending.push_back(element);
+            return Ok(());
+        }
+        if let Some(element) = self.sender.try_send(element)? {
+            self.pending.push_back(element);
+        }
+        Ok(())
+    }
+
+    /// True when nothing waits.
+    fn flush(&mut self) -> Result<bool> {
+        while let Some(element) = self.pending.pop_front() {
+            if let Some(element) = self.sender.try_send(element)? {
+                self.pending.push_front(element);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// One outgoing edge.
+pub struct EdgeOutput {
+    partitioner: Partitioner,
+    channels: Vec<ChannelOutput>,
+}
+
+impl EdgeOutput {
+    /// `channels` in the order of the target's subtasks.
+    pub fn new(partitioner: Partitioner, channels: Vec<ChannelSender>) -> Self {
+        let channels = channels
+            .into_iter()
+            .map(|sender| ChannelOutput {
+                sender,
+                pending: VecDeque::new(),
+            })
+            .collect();
+        Self {
+            partitioner,
+            channels,
+        }
+    }
+}
+
+/// All outgoing edges; none for a vertex that ends in a sink.
+#[derive(Default)]
+pub struct Outputs {
+    edges: Vec<EdgeOutput>,
+    /// Emitted since the last call of [`Self::take_counts`].
+    rows: u64,
+    bytes: u64,
+}
+
+impl Outputs {
+    /// Of these edges.
+    pub fn new(edges: Vec<EdgeOutput>) -> Self {
+        Self {
+            edges,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Rows for every edge.
+    pub fn emit(&mut self, batch: Batch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.memory_bytes() as u64;
+        for edge in &mut self.edges {
+            let EdgeOutput {
+                partitioner,
+                channels,
+            } = edge;
+            partitioner.split(
+                batch.clone(),
+                &mut |channel, part| match channels.get_mut(channel) {
+                    Some(output) => output.send(Element::Batch(part)),
+                    None => Ok(()),
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A watermark, barrier, or end for every channel.
+    pub fn broadcast(&mut self, element: &Element) -> Result<()> {
+        for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
+            channel.send(element.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits. True when nothing waits any more.
+    pub fn flush(&mut self) -> Result<bool> {
+        let mut done = true;
+        for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
+            done &= channel.flush()?;
+        }
+        Ok(done)
+    }
+
+    /// Something waits for room.
+    pub fn is_blocked(&self) -> bool {
+        let mut channels = self.edges.iter().flat_map(|edge| &edge.channels);
+        channels.any(|channel| !channel.pending.is_empty())
+    }
+
+    /// Rows and Arrow bytes emitted since the last call.
+    pub fn take_counts(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.rows),
+            std::mem::take(&mut self.bytes),
+        )
+    }
+}

@@ -1,0 +1,477 @@
+//! One subtask: its input, its chain of operators, and the loop body that a slot's thread calls again and again.
+//!
+//! Invariants: nothing here blocks; no input is taken while an output waits for room or an operator can take nothing; a barrier goes on
+//! only after every operator has been cut.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use weir_common::clock::Clock;
+use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId};
+use weir_dataflow::{Barrier, Batch, Deferred, Element, Error, OperatorInfo, Output, Result};
+use weir_operators::source::{SourceOperator, SourceStatus};
+use weir_proto::v1::SubtaskState;
+
+use crate::chain::{Chain, Downstream, OperatorCut};
+use crate::channel::ChannelReceiver;
+use crate::gate::{Gate, GateEvent};
+use crate::meter::Meter;
+
+/// Elements (or polls of a source) that one step takes before the slot's other subtasks have their turn.
+const ELEMENTS_PER_STEP: usize = 8;
+/// How often operators learn of processing time.
+const TICK_MS: i64 = 100;
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Something; there may be more.
+    Busy,
+    /// There is no input.
+    Idle,
+    /// An output or a sink has no room.
+    Blocked,
+}
+
+/// Which attempt of which job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttemptKey {
+    /// The job.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: AttemptId,
+}
+
+/// What a subtask tells its attempt.
+pub struct SubtaskEvent {
+    /// Which subtask.
+    pub subtask: SubtaskId,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// See [`SubtaskEvent`].
+pub enum EventKind {
+    /// Everything is emitted.
+    EndOfData,
+    /// It has ended with an error.
+    Failed(Error),
+    /// The operators are cut: upload and acknowledge.
+    Cut(Cut),
+    /// A checkpoint can't be taken here.
+    Declined {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// For people.
+        reason: String,
+    },
+}
+
+/// The synchronous part of a subtask's snapshot.
+pub struct Cut {
+    /// Of which checkpoint.
+    pub barrier: Barrier,
+    /// One an operator, in the order of the chain.
+    pub operators: Vec<OperatorCut>,
+    /// Time on the slot's thread.
+    pub sync_ms: u64,
+    /// Time from the first to the last barrier.
+    pub alignment_ms: u64,
+}
+
+/// Where a subtask's rows come from.
+pub enum Input {
+    /// A connector.
+    Source {
+        /// Who it is in snapshots.
+        info: OperatorInfo,
+        /// Runs the reader.
+        source: Box<SourceOperator>,
+        /// Idleness was told to the next subtasks.
+        idle: bool,
+    },
+    /// Other subtasks.
+    Channels(ChannelInput),
+}
+
+/// The input channels behind a gate.
+pub struct ChannelInput {
+    gate: Gate,
+    receivers: Vec<ChannelReceiver>,
+    /// Whose turn it is.
+    next: usize,
+    events: Vec<GateEvent>,
+}
+
+impl ChannelInput {
+    /// Each channel with the operator's input that it feeds.
+    pub fn new(channels: Vec<(usize, ChannelReceiver)>) -> Self {
+        let (inputs, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+        Self {
+            gate: Gate::new(inputs),
+            receivers,
+            next: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// The next element of a channel that may be read, the channels in turn.
+    fn poll(&mut self) -> Option<(usize, Element)> {
+        let count = self.receivers.len();
+        for offset in 0..count {
+            let channel = (self.next + offset) % count;
+            if self.gate.is_blocked(channel) {
+                continue;
+            }
+            if let Some(element) = self.receivers.get(channel).and_then(|r| r.try_recv()) {
+                self.next = (channel + 1) % count;
+                return Some((channel, element));
+            }
+        }
+        None
+    }
+}
+
+/// See the module's head.
+pub struct Subtask {
+    attempt: AttemptKey,
+    id: SubtaskId,
+    input: Input,
+    chain: Chain,
+    meter: Arc<Meter>,
+    events: mpsc::Sender<SubtaskEvent>,
+    clock: Clock,
+    ticked_ms: i64,
+    /// Forwarded to the next subtasks.
+    watermark: i64,
+    ended: bool,
+    last_checkpoint: CheckpointId,
+    step_ended: Instant,
+    was_blocked: bool,
+}
+
+/// Counts what a source emits into its chain.
+struct Counted<'a> {
+    inner: Downstream<'a>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Output for Counted<'_> {
+    fn emit(&mut self, batch: Batch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.memory_bytes() as u64;
+        self.inner.emit(batch)
+    }
+}
+
+impl Subtask {
+    /// A subtask whose operators are open.
+    pub fn new(
+        attempt: AttemptKey,
+        id: SubtaskId,
+        input: Input,
+        chain: Chain,
+        meter: Arc<Meter>,
+        events: mpsc::Sender<SubtaskEvent>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            attempt,
+            id,
+            input,
+            chain,
+            meter,
+            events,
+            clock,
+            ticked_ms: i64::MIN,
+            watermark: i64::MIN,
+            ended: false,
+            last_checkpoint: CheckpointId(0),
+            step_ended: Instant::now(),
+            was_blocked: false,
+        }
+    }
+
+    /// Which attempt it belongs to.
+    pub fn attempt(&self) -> &AttemptKey {
+        &self.attempt
+    }
+
+    /// Which subtask of the attempt.
+    pub fn id(&self) -> SubtaskId {
+        self.id
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// Any error ends the subtask.
+    pub fn step(&mut self) -> Result<Progress> {
+        let started = Instant::now();
+        self.meter
+            .add_waiting(started - self.step_ended, self.was_blocked);
+        let progress = self.turn();
+        let (rows, bytes) = self.chain.outputs.take_counts();
+        self.meter.count_out(rows, bytes);
+        self.step_ended = Instant::now();
+        self.was_blocked = matches!(progress, Ok(Progress::Blocked));
+        if matches!(progress, Ok(Progress::Busy)) {
+            self.meter.add_busy(self.step_ended - started);
+        } else {
+            self.meter
+                .add_waiting(self.step_ended - started, self.was_blocked);
+        }
+        progress
+    }
+
+    fn turn(&mut self) -> Result<Progress> {
+        if !self.chain.outputs.flush()? {
+            return Ok(Progress::Blocked);
+        }
+        let now_ms = self.clock.now_ms();
+        if now_ms.saturating_sub(self.ticked_ms) >= TICK_MS || now_ms < self.ticked_ms {
+            self.tick(now_ms)?;
+        }
+        let mut progress = Progress::Idle;
+        for _ in 0..ELEMENTS_PER_STEP {
+            if self.chain.outputs.is_blocked() || !self.chain.ready()? {
+                return Ok(match progress {
+                    Progress::Busy => Progress::Busy,
+                    _ => Progress::Blocked,
+                });
+            }
+            let took = match &self.input {
+                Input::Source { .. } => self.poll_source(now_ms)?,
+                Input::Channels(_) => self.poll_channels(now_ms)?,
+            };
+            if !took {
+                break;
+            }
+            progress = Progress::Busy;
+        }
+        Ok(progress)
+    }
+
+    fn tick(&mut self, now_ms: i64) -> Result<()> {
+        self.ticked_ms = now_ms;
+        if !self.ended {
+            self.chain.tick(now_ms)?;
+        }
+        self.meter.set_watermark(self.watermark, now_ms);
+        self.meter.set_state_bytes(self.chain.state_bytes());
+        Ok(())
+    }
+
+    /// Whether it is to be polled again.
+    fn poll_source(&mut self, now_ms: i64) -> Result<bool> {
+        let Input::Source { source, idle, .. } = &mut self.input else {
+            return Ok(false);
+        };
+        if self.ended {
+            return Ok(false);
+        }
+        let mut out = Counted {
+            inner: self.chain.head(now_ms),
+            rows: 0,
+            bytes: 0,
+        };
+        let status = source.poll(&mut out, now_ms)?;
+        self.meter.count_in(out.rows, out.bytes);
+        let watermark = source.take_watermark(now_ms);
+        let is_idle = source.is_idle(now_ms);
+        let was_idle = std::mem::replace(idle, is_idle);
+        let complete = !source.is_stopped();
+        if let Some(watermark) = watermark {
+            self.forward_watermark(watermark, now_ms)?;
+        }
+        if is_idle && !was_idle {
+            self.chain.outputs.broadcast(&Element::Idle)?;
+        }
+        if was_idle && !is_idle {
+            self.announce_active()?;
+        }
+        match status {
+            SourceStatus::Emitted => Ok(true),
+            SourceStatus::Pending => Ok(false),
+            SourceStatus::EndOfData => {
+                if complete {
+                    self.forward_watermark(i64::MAX, now_ms)?;
+                }
+                self.end_of_data(complete, now_ms)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether there was something.
+    fn poll_channels(&mut self, now_ms: i64) -> Result<bool> {
+        let Input::Channels(input) = &mut self.input else {
+            return Ok(false);
+        };
+        let Some((channel, element)) = input.poll() else {
+            return Ok(false);
+        };
+        let mut events = std::mem::take(&mut input.events);
+        input.gate.step(channel, element, now_ms, &mut events)?;
+        for event in events.drain(..) {
+            self.handle(event, now_ms)?;
+        }
+        if let Input::Channels(input) = &mut self.input {
+            input.events = events;
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, event: GateEvent, now_ms: i64) -> Result<()> {
+        match event {
+            GateEvent::Batch { input, batch } => {
+                self.meter
+                    .count_in(batch.num_rows() as u64, batch.memory_bytes() as u64);
+                self.chain.process(input, batch, now_ms)
+            }
+            GateEvent::Watermark(watermark) => self.forward_watermark(watermark, now_ms),
+            GateEvent::Idle => self.chain.outputs.broadcast(&Element::Idle),
+            GateEvent::Active => self.announce_active(),
+            GateEvent::Barrier {
+                barrier,
+                alignment_ms,
+            } => self.cut(barrier, alignment_ms),
+            GateEvent::Abandoned { checkpoint, by } => {
+                self.chain.checkpoint_aborted(checkpoint);
+                self.tell(EventKind::Declined {
+                    checkpoint,
+                    reason: format!("the barrier of checkpoint {by} came before it was aligned"),
+                })
+            }
+            GateEvent::EndOfData { complete } => self.end_of_data(complete, now_ms),
+        }
+    }
+
+    fn forward_watermark(&mut self, watermark: i64, now_ms: i64) -> Result<()> {
+        let forwarded = self.chain.watermark(watermark, now_ms)?;
+        if forwarded > self.watermark {
+            self.watermark = forwarded;
+            self.chain
+                .outputs
+                .broadcast(&Element::Watermark(forwarded))?;
+        }
+        Ok(())
+    }
+
+    /// After idleness, a repeated watermark says that this subtask counts again.
+    fn announce_active(&mut self) -> Result<()> {
+        self.chain
+            .outputs
+            .broadcast(&Element::Watermark(self.watermark))
+    }
+
+    fn end_of_data(&mut self, complete: bool, now_ms: i64) -> Result<()> {
+        if complete {
+            self.chain.end_of_data(now_ms)?;
+        }
+        self.chain.outputs.broadcast(&Element::EndOfData)?;
+        self.ended = true;
+        self.meter.set_state(SubtaskState::EndOfData);
+        self.tell(EventKind::EndOfData)
+    }
+
+    /// A checkpoint begins at this source.
+    ///
+    /// # Errors
+    /// Any error ends the subtask.
+    pub fn trigger(&mut self, barrier: Barrier) -> Result<()> {
+        if barrier.checkpoint <= self.last_checkpoint {
+            return Ok(());
+        }
+        let stop = barrier.stop_sources;
+        self.cut(barrier, 0)?;
+        if let (Input::Source { source, .. }, true) = (&mut self.input, stop) {
+            source.stop();
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, barrier: Barrier, alignment_ms: u64) -> Result<()> {
+        let started = Instant::now();
+        let now_ms = self.clock.now_ms();
+        self.last_checkpoint = barrier.checkpoint;
+        self.tick(now_ms)?;
+        let mut operators = Vec::new();
+        if let Input::Source { info, source, .. } = &mut self.input {
+            operators.push(OperatorCut {
+                info: info.clone(),
+                state_schema: String::new(),
+                part: source.snapshot()?,
+                keyed: None,
+            });
+        }
+        operators.extend(
+            self.chain
+                .snapshot(barrier.checkpoint, &barrier.target, now_ms)?,
+        );
+        self.chain
+            .outputs
+            .broadcast(&Element::Barrier(barrier.clone()))?;
+        let sync_ms = millis(started.elapsed());
+        self.tell(EventKind::Cut(Cut {
+            barrier,
+            operators,
+            sync_ms,
+            alignment_ms,
+        }))
+    }
+
+    /// The checkpoint is complete; gives the commits, to be run beside the stream.
+    ///
+    /// # Errors
+    /// Any error ends the subtask.
+    pub fn checkpoint_completed(&mut self, checkpoint: CheckpointId) -> Result<Vec<Deferred<()>>> {
+        if let Input::Source { source, .. } = &mut self.input {
+            source.checkpoint_completed(checkpoint.0)?;
+        }
+        self.chain.checkpoint_completed(checkpoint)
+    }
+
+    /// The checkpoint is given up.
+    pub fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        if let Input::Channels(input) = &mut self.input {
+            input.gate.abort(checkpoint);
+        }
+        self.chain.checkpoint_aborted(checkpoint);
+    }
+
+    /// The subtask has ended with this error; it is not stepped again.
+    pub fn fail(&mut self, error: Error) {
+        self.meter.set_state(SubtaskState::Failed);
+        // A full queue means that the attempt's task is gone, and with it the attempt.
+        let _ = self.events.try_send(SubtaskEvent {
+            subtask: self.id,
+            kind: EventKind::Failed(error),
+        });
+    }
+
+    /// Closes operators and reader; may wait for their threads.
+    pub fn close(&mut self) {
+        if let Input::Source { source, .. } = &mut self.input {
+            source.close();
+        }
+        self.chain.close();
+    }
+
+    fn tell(&self, kind: EventKind) -> Result<()> {
+        let event = SubtaskEvent {
+            subtask: self.id,
+            kind,
+        };
+        self.events.try_send(event).map_err(|_| {
+            Error::Internal("the attempt takes no more events of its subtasks".to_owned())
+        })
+    }
+}
+
+/// Whole milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
