@@ -13,6 +13,8 @@ mod memory;
 mod restore;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod writer;
 

@@ -259,3 +259,84 @@ fn tables<'a>(files: impl IntoIterator<Item = &'a v1::FileRef>) -> BTreeMap<Stri
         .map(|file| (file.local_name.clone(), file.clone()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(name: &str) -> LocalFile {
+        LocalFile {
+            path: PathBuf::from(name),
+            name: name.to_owned(),
+            size_bytes: 10,
+        }
+    }
+
+    fn stored(name: &str, path: &str) -> v1::FileRef {
+        v1::FileRef {
+            path: path.to_owned(),
+            size_bytes: 10,
+            checksum: 0,
+            local_name: name.to_owned(),
+        }
+    }
+
+    fn upload(shared: &mut SharedFiles, id: u64, files: &[v1::FileRef]) {
+        shared.begin(CheckpointId(id));
+        shared.plan(CheckpointId(id), files, &[]);
+        shared.uploaded(CheckpointId(id), files);
+    }
+
+    fn find(shared: &SharedFiles, id: u64, name: &str) -> Option<String> {
+        Some(shared.find(CheckpointId(id), &local(name))?.path)
+    }
+
+    #[test]
+    fn a_file_is_shared_from_a_confirmed_checkpoint_only() {
+        let mut shared = SharedFiles::default();
+        upload(
+            &mut shared,
+            1,
+            &[stored("1.sst", "a"), stored("MANIFEST-1", "m")],
+        );
+        shared.begin(CheckpointId(2));
+        assert_eq!(find(&shared, 2, "1.sst"), None);
+        shared.confirm(CheckpointId(1));
+        assert_eq!(find(&shared, 2, "1.sst").as_deref(), Some("a"));
+        assert_eq!(find(&shared, 2, "MANIFEST-1"), None);
+        let mut longer = local("1.sst");
+        longer.size_bytes = 11;
+        assert!(shared.find(CheckpointId(2), &longer).is_none());
+    }
+
+    /// Checkpoint 2 was begun before 1 was confirmed, and has its own copy. If 2 completes and 1 is dropped, "a" is deleted.
+    #[test]
+    fn checkpoints_in_between_must_name_the_same_object() {
+        let mut shared = SharedFiles::default();
+        upload(&mut shared, 1, &[stored("1.sst", "a")]);
+        upload(&mut shared, 2, &[stored("1.sst", "b")]);
+        shared.confirm(CheckpointId(1));
+        assert_eq!(find(&shared, 3, "1.sst"), None);
+        shared.abort(CheckpointId(2));
+        assert_eq!(find(&shared, 3, "1.sst").as_deref(), Some("a"));
+        shared.begin(CheckpointId(3));
+        assert_eq!(
+            find(&shared, 4, "1.sst"),
+            None,
+            "3 may yet make its own copy"
+        );
+        upload(&mut shared, 3, &[stored("1.sst", "a")]);
+        assert_eq!(find(&shared, 4, "1.sst").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_confirmed_checkpoint_replaces_all_older_ones() {
+        let mut shared = SharedFiles::default();
+        upload(&mut shared, 1, &[stored("1.sst", "a")]);
+        upload(&mut shared, 2, &[stored("2.sst", "b")]);
+        shared.confirm(CheckpointId(2));
+        shared.confirm(CheckpointId(1));
+        assert_eq!(find(&shared, 3, "1.sst"), None);
+        assert_eq!(find(&shared, 3, "2.sst").as_deref(), Some("b"));
+    }
+}
