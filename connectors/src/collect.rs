@@ -30,7 +30,10 @@ struct CollectOptions {
 }
 
 fn read(options: OptionReader<'_>) -> Result<CollectOptions> {
-    let address = options.text("collect.address").unwrap_or_default().to_owned();
+    let address = options
+        .text("collect.address")
+        .unwrap_or_default()
+        .to_owned();
     let token = options.text("collect.token").unwrap_or_default().to_owned();
     options.finish()?;
     Ok(CollectOptions { address, token })
@@ -38,16 +41,29 @@ fn read(options: OptionReader<'_>) -> Result<CollectOptions> {
 
 pub(crate) fn describe(options: OptionReader<'_>) -> Result<SinkDescription> {
     read(options)?;
-    Ok(SinkDescription { accepts: Accepts::All, transactional: false })
+    Ok(SinkDescription {
+        accepts: Accepts::All,
+        transactional: false,
+    })
 }
 
-pub(crate) fn open(options: OptionReader<'_>, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
+pub(crate) fn open(
+    options: OptionReader<'_>,
+    context: &SinkContext,
+) -> Result<Box<dyn SinkWriter>> {
     let options = read(options)?;
-    let channel = weir_proto::transport::connect(&options.address, None).map_err(|error| external(error.to_string()))?;
-    let client = ResultServiceClient::new(channel).max_encoding_message_size(limits::EXCHANGE_MESSAGE_BYTES);
+    let channel = weir_proto::transport::connect(&options.address, None)
+        .map_err(|error| external(error.to_string()))?;
+    let client =
+        ResultServiceClient::new(channel).max_encoding_message_size(limits::EXCHANGE_MESSAGE_BYTES);
     let (commands, receiver) = mpsc::channel(QUEUE);
     let failure = Failure::default();
-    let sender = Sender { client, waker: context.waker.clone(), failure: failure.clone(), stream: None };
+    let sender = Sender {
+        client,
+        waker: context.waker.clone(),
+        failure: failure.clone(),
+        stream: None,
+    };
     let task = context.runtime.spawn(sender.run(receiver));
     Ok(Box::new(Collect {
         token: options.token,
@@ -61,7 +77,10 @@ pub(crate) fn open(options: OptionReader<'_>, context: &SinkContext) -> Result<B
 }
 
 fn external(message: String) -> Error {
-    Error::External { system: "the client of the query", message }
+    Error::External {
+        system: "the client of the query",
+        message,
+    }
 }
 
 /// First error of the task.
@@ -70,11 +89,19 @@ struct Failure(Arc<Mutex<Option<String>>>);
 
 impl Failure {
     fn set(&self, message: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(message);
     }
 
     fn check(&self) -> Result<()> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        match self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
             Some(message) => Err(external(message.clone())),
             None => Ok(()),
         }
@@ -113,7 +140,9 @@ impl SinkWriter for Collect {
             ipc_stream: writer.into_inner()?,
             row_kinds: batch.kinds_to_bytes(),
         };
-        self.commands.try_send(Command::Frame(frame)).map_err(|error| external(error.to_string()))
+        self.commands
+            .try_send(Command::Frame(frame))
+            .map_err(|error| external(error.to_string()))
     }
 
     fn prepare(&mut self, _: u64) -> Result<Deferred<Vec<Bytes>>> {
@@ -123,9 +152,14 @@ impl SinkWriter for Collect {
             runtime.block_on(async {
                 let (done, flushed) = oneshot::channel();
                 let gone = |_| external("it has gone away".to_owned());
-                commands.send(Command::Flush(done)).await.map_err(|_| external("it has gone away".to_owned()))?;
+                commands
+                    .send(Command::Flush(done))
+                    .await
+                    .map_err(|_| external("it has gone away".to_owned()))?;
                 let answer = tokio::time::timeout(CLIENT_TIMEOUT, flushed).await;
-                answer.map_err(|_| external(format!("it took no rows for {CLIENT_TIMEOUT:?}")))?.map_err(gone)?
+                answer
+                    .map_err(|_| external(format!("it took no rows for {CLIENT_TIMEOUT:?}")))?
+                    .map_err(gone)?
             })?;
             Ok(Vec::new())
         }))
@@ -141,7 +175,10 @@ struct Sender {
     client: ResultServiceClient<Channel>,
     waker: SlotWaker,
     failure: Failure,
-    stream: Option<(mpsc::Sender<v1::ResultFrame>, JoinHandle<std::result::Result<(), tonic::Status>>)>,
+    stream: Option<(
+        mpsc::Sender<v1::ResultFrame>,
+        JoinHandle<std::result::Result<(), tonic::Status>>,
+    )>,
 }
 
 impl Sender {
@@ -170,18 +207,28 @@ impl Sender {
         if self.stream.is_none() {
             let (frames, receiver) = mpsc::channel(1);
             let mut client = self.client.clone();
-            let push = tokio::spawn(async move { client.push(ReceiverStream::new(receiver)).await.map(drop) });
+            let push =
+                tokio::spawn(
+                    async move { client.push(ReceiverStream::new(receiver)).await.map(drop) },
+                );
             self.stream = Some((frames, push));
         }
-        let Some((frames, _)) = &self.stream else { return Ok(()) };
+        let Some((frames, _)) = &self.stream else {
+            return Ok(());
+        };
         if frames.send(frame).await.is_err() {
-            return self.flush().await.and(Err("it has ended the stream".to_owned()));
+            return self
+                .flush()
+                .await
+                .and(Err("it has ended the stream".to_owned()));
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> std::result::Result<(), String> {
-        let Some((frames, push)) = self.stream.take() else { return Ok(()) };
+        let Some((frames, push)) = self.stream.take() else {
+            return Ok(());
+        };
         drop(frames);
         match tokio::time::timeout(CLIENT_TIMEOUT, push).await {
             Ok(Ok(Ok(()))) => Ok(()),

@@ -7,11 +7,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod blackhole;
+mod collect;
 mod context;
+mod datagen;
 pub mod format;
 mod nexmark;
 mod options;
 mod pace;
+mod print;
 mod registry;
 mod split_state;
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `print`: rows on the standard output, in the text of Flink's print sink: `+I[1, abc]`.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit};
-use arrow::temporal_conversions::{timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_us_to_datetime};
+use arrow::temporal_conversions::{
+    timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_us_to_datetime,
+};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use weir_dataflow::{Batch, Deferred, Result, SinkWriter};
@@ -20,19 +21,31 @@ struct PrintOptions {
 }
 
 fn read(options: OptionReader<'_>) -> Result<PrintOptions> {
-    let identifier = options.text("print-identifier").filter(|text| !text.is_empty()).map(str::to_owned);
+    let identifier = options
+        .text("print-identifier")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned);
     let standard_error = options.boolean("standard-error")?.unwrap_or(false);
     options.refuse("sink.parallelism", "use 'parallelism.default'")?;
     options.finish()?;
-    Ok(PrintOptions { identifier, standard_error })
+    Ok(PrintOptions {
+        identifier,
+        standard_error,
+    })
 }
 
 pub(crate) fn describe(options: OptionReader<'_>) -> Result<SinkDescription> {
     read(options)?;
-    Ok(SinkDescription { accepts: Accepts::All, transactional: false })
+    Ok(SinkDescription {
+        accepts: Accepts::All,
+        transactional: false,
+    })
 }
 
-pub(crate) fn open(options: OptionReader<'_>, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
+pub(crate) fn open(
+    options: OptionReader<'_>,
+    context: &SinkContext,
+) -> Result<Box<dyn SinkWriter>> {
     let options = read(options)?;
     let info = &context.info;
     let number = (info.parallelism > 1).then(|| (info.subtask + 1).to_string());
@@ -42,7 +55,11 @@ pub(crate) fn open(options: OptionReader<'_>, context: &SinkContext) -> Result<B
         (None, Some(number)) => format!("{number}> "),
         (None, None) => String::new(),
     };
-    Ok(Box::new(Print { prefix, standard_error: options.standard_error, text: String::new() }))
+    Ok(Box::new(Print {
+        prefix,
+        standard_error: options.standard_error,
+        text: String::new(),
+    }))
 }
 
 struct Print {
@@ -69,7 +86,8 @@ impl SinkWriter for Print {
             true => std::io::stderr().lock().write_all(self.text.as_bytes()),
             false => {
                 let mut out = std::io::stdout().lock();
-                out.write_all(self.text.as_bytes()).and_then(|()| out.flush())
+                out.write_all(self.text.as_bytes())
+                    .and_then(|()| out.flush())
             }
         };
         written.map_err(|error| weir_dataflow::Error::io("cannot print", error))
@@ -100,7 +118,9 @@ fn write_value(text: &mut String, column: &ArrayRef, row: usize) -> Result<()> {
     }
     match column.data_type() {
         DataType::Utf8 => text.push_str(column.as_string::<i32>().value(row)),
-        DataType::Timestamp(unit, zone) => write_timestamp(text, column, *unit, zone.is_some(), row),
+        DataType::Timestamp(unit, zone) => {
+            write_timestamp(text, column, *unit, zone.is_some(), row)
+        }
         DataType::Struct(_) => {
             text.push_str("+I");
             write_fields(text, column.as_struct().columns(), row)?;
@@ -128,23 +148,41 @@ fn write_value(text: &mut String, column: &ArrayRef, row: usize) -> Result<()> {
         DataType::Binary => {
             let bytes = column.as_binary::<i32>().value(row);
             let signed: Vec<String> = bytes.iter().map(|byte| (*byte as i8).to_string()).collect();
-            drop(write!(text, "[{}]", signed.join(", ")));
+            text.push_str(&format!("[{}]", signed.join(", ")));
         }
         _ => {
             let options = FormatOptions::default();
-            drop(write!(text, "{}", ArrayFormatter::try_new(column.as_ref(), &options)?.value(row)));
+            text.push_str(
+                &ArrayFormatter::try_new(column.as_ref(), &options)?
+                    .value(row)
+                    .to_string(),
+            );
         }
     }
     Ok(())
 }
 
 /// `LocalDateTime.toString`: seconds and fraction only as far as they are there; a `Z` at an instant.
-fn write_timestamp(text: &mut String, column: &ArrayRef, unit: TimeUnit, is_instant: bool, row: usize) {
-    use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+fn write_timestamp(
+    text: &mut String,
+    column: &ArrayRef,
+    unit: TimeUnit,
+    is_instant: bool,
+    row: usize,
+) {
+    use arrow::datatypes::{
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    };
     let time = match unit {
-        TimeUnit::Microsecond => timestamp_us_to_datetime(column.as_primitive::<TimestampMicrosecondType>().value(row)),
-        TimeUnit::Nanosecond => timestamp_ns_to_datetime(column.as_primitive::<TimestampNanosecondType>().value(row)),
-        _ => column.as_primitive_opt::<TimestampMillisecondType>().and_then(|c| timestamp_ms_to_datetime(c.value(row))),
+        TimeUnit::Microsecond => {
+            timestamp_us_to_datetime(column.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        TimeUnit::Nanosecond => {
+            timestamp_ns_to_datetime(column.as_primitive::<TimestampNanosecondType>().value(row))
+        }
+        _ => column
+            .as_primitive_opt::<TimestampMillisecondType>()
+            .and_then(|c| timestamp_ms_to_datetime(c.value(row))),
     };
     let Some(time) = time else {
         text.push_str("out of range");
@@ -159,7 +197,8 @@ fn write_timestamp(text: &mut String, column: &ArrayRef, unit: TimeUnit, is_inst
         (nanos, _) if nanos % 1_000 == 0 => "%Y-%m-%dT%H:%M:%S%.6f",
         _ => "%Y-%m-%dT%H:%M:%S%.9f",
     };
-    drop(write!(text, "{}{}", time.format(format), if is_instant { "Z" } else { "" }));
+    text.push_str(&time.format(format).to_string());
+    text.push_str(if is_instant { "Z" } else { "" });
 }
 
 #[cfg(test)]
@@ -178,6 +217,9 @@ mod tests {
         let mut text = String::new();
         write_fields(&mut text, &columns, 0).unwrap();
         write_fields(&mut text, &columns, 1).unwrap();
-        assert_eq!(text, "[1, abc, 1970-01-01T00:01][null, x, 1970-01-01T00:00:01.500]");
+        assert_eq!(
+            text,
+            "[1, abc, 1970-01-01T00:01][null, x, 1970-01-01T00:00:01.500]"
+        );
     }
 }

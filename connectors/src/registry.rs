@@ -9,10 +9,11 @@ use weir_proto::v1;
 
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
-use crate::{blackhole, nexmark};
+use crate::{blackhole, collect, datagen, nexmark, print};
 
-const SOURCES: &[&str] = &["nexmark"];
-const SINKS: &[&str] = &["blackhole"];
+const SOURCES: &[&str] = &["datagen", "nexmark"];
+/// 'collect' is left out: no user names it.
+const SINKS: &[&str] = &["blackhole", "print"];
 
 /// What the planner must know of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,7 @@ pub fn describe_source(
 ) -> Result<SourceDescription> {
     let reader = OptionReader::new(connector, options);
     match connector {
+        "datagen" => datagen::describe(reader, schema),
         "nexmark" => nexmark::describe(reader, schema),
         _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
     }
@@ -75,6 +77,8 @@ pub fn describe_sink(
     let _ = (schema, primary_key);
     match connector {
         "blackhole" => blackhole::describe(reader),
+        "collect" => collect::describe(reader),
+        "print" => print::describe(reader),
         _ => Err(unknown(connector, "written to", SINKS, SOURCES)),
     }
 }
@@ -86,6 +90,7 @@ pub fn describe_sink(
 pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {
     let reader = OptionReader::new(&spec.connector, &spec.options);
     match spec.connector.as_str() {
+        "datagen" => datagen::open(spec, context),
         "nexmark" => nexmark::open(reader, context),
         _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
     }
@@ -96,10 +101,11 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
 /// # Errors
 /// As [`open_source`].
 pub fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
-    let _ = context;
     let reader = OptionReader::new(&spec.connector, &spec.options);
     match spec.connector.as_str() {
         "blackhole" => blackhole::open(reader),
+        "collect" => collect::open(reader, &context),
+        "print" => print::open(reader, &context),
         _ => Err(unknown(&spec.connector, "written to", SINKS, SOURCES)),
     }
 }

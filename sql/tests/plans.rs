@@ -23,7 +23,9 @@ fn session(ddl: &str) -> Session {
 fn run(session: &mut Session, sql: &str) -> Result<StatementResult, String> {
     let mut last = StatementResult::Ok(String::new());
     for statement in parse_script(sql).map_err(|error| error.to_string())? {
-        last = session.execute(&statement).map_err(|error| error.to_string())?;
+        last = session
+            .execute(&statement)
+            .map_err(|error| error.to_string())?;
     }
     Ok(last)
 }
@@ -54,7 +56,10 @@ fn nexmark_queries_have_the_plans_we_know() {
         let mut session = session(NEXMARK);
         let sink = format!("CREATE TABLE out ({columns}) WITH ('connector' = 'blackhole')");
         run(&mut session, &sink).unwrap();
-        check(name, &explain(&mut session, &format!("INSERT INTO out {query}")));
+        check(
+            name,
+            &explain(&mut session, &format!("INSERT INTO out {query}")),
+        );
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringBuilder, TimestampMillisecondArray, make_array,
+    Array, ArrayRef, BinaryBuilder, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+    RecordBatch, RecordBatchOptions, StringBuilder, TimestampMillisecondArray, make_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
@@ -51,27 +51,46 @@ impl Generator {
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
 
-    fn column(&self, index: usize, rule: &Rule, field: &Field, rows: std::ops::Range<u64>, now_ms: i64) -> Result<ArrayRef> {
+    fn column(
+        &self,
+        index: usize,
+        rule: &Rule,
+        field: &Field,
+        rows: std::ops::Range<u64>,
+        now_ms: i64,
+    ) -> Result<ArrayRef> {
         let draw = |row: u64| draw(self.seed, index, row, 0);
         let values: ArrayRef = match rule {
-            Rule::Sequence { start } => Arc::new(Int64Array::from_iter_values(rows.map(|row| start.wrapping_add(row as i64)))),
+            Rule::Sequence { start } => Arc::new(Int64Array::from_iter_values(
+                rows.map(|row| start.wrapping_add(row as i64)),
+            )),
             Rule::Integer { min, max } => {
                 let span = (max - min) as u128 + 1;
-                let values = rows.map(|row| min + (u128::from(draw(row)) * span >> 64).min(span - 1) as i128);
+                let values = rows
+                    .map(|row| min + (u128::from(draw(row)) * span >> 64).min(span - 1) as i128);
                 match field.data_type() {
-                    DataType::Decimal128(precision, scale) => {
-                        Arc::new(Decimal128Array::from_iter_values(values).with_precision_and_scale(*precision, *scale)?)
-                    }
-                    _ => Arc::new(Int64Array::from_iter_values(values.map(|value| value as i64))),
+                    DataType::Decimal128(precision, scale) => Arc::new(
+                        Decimal128Array::from_iter_values(values)
+                            .with_precision_and_scale(*precision, *scale)?,
+                    ),
+                    _ => Arc::new(Int64Array::from_iter_values(
+                        values.map(|value| value as i64),
+                    )),
                 }
             }
-            Rule::Float { min, max } => {
-                Arc::new(Float64Array::from_iter_values(rows.map(|row| min + (max - min) * unit(draw(row)))))
-            }
-            Rule::Boolean => Arc::new(BooleanArray::from_iter(rows.map(|row| Some(draw(row) & 1 == 1)))),
+            Rule::Float { min, max } => Arc::new(Float64Array::from_iter_values(
+                rows.map(|row| min + (max - min) * unit(draw(row))),
+            )),
+            Rule::Boolean => Arc::new(BooleanArray::from_iter(
+                rows.map(|row| Some(draw(row) & 1 == 1)),
+            )),
             Rule::Text { length } => self.texts(index, *length, rows),
             Rule::Bytes { length } => self.bytes(index, *length, rows),
             Rule::Time { max_past } => {
@@ -80,7 +99,11 @@ impl Generator {
                 Arc::new(TimestampMillisecondArray::from_iter_values(times))
             }
         };
-        if values.data_type() == field.data_type() { Ok(values) } else { Ok(cast(&values, field.data_type())?) }
+        if values.data_type() == field.data_type() {
+            Ok(values)
+        } else {
+            Ok(cast(&values, field.data_type())?)
+        }
     }
 
     fn texts(&self, index: usize, length: usize, rows: std::ops::Range<u64>) -> ArrayRef {
@@ -91,7 +114,9 @@ impl Generator {
             text.clear();
             for position in 0..length {
                 let word = draw(self.seed, index, row, 1 + position as u64 / 16);
-                text.push(char::from(DIGITS[(word >> (position % 16 * 4) & 15) as usize]));
+                text.push(char::from(
+                    DIGITS[(word >> (position % 16 * 4) & 15) as usize],
+                ));
             }
             builder.append_value(&text);
         }
@@ -107,11 +132,21 @@ impl Generator {
         Arc::new(builder.finish())
     }
 
-    fn with_nulls(&self, index: usize, rate: f64, rows: std::ops::Range<u64>, values: ArrayRef) -> Result<ArrayRef> {
+    fn with_nulls(
+        &self,
+        index: usize,
+        rate: f64,
+        rows: std::ops::Range<u64>,
+        values: ArrayRef,
+    ) -> Result<ArrayRef> {
         if rate <= 0.0 {
             return Ok(values);
         }
-        let valid = NullBuffer::from_iter(rows.map(|row| unit(draw(self.seed, index, row, u64::MAX)) >= rate));
-        Ok(make_array(values.to_data().into_builder().nulls(Some(valid)).build()?))
+        let valid = NullBuffer::from_iter(
+            rows.map(|row| unit(draw(self.seed, index, row, u64::MAX)) >= rate),
+        );
+        Ok(make_array(
+            values.to_data().into_builder().nulls(Some(valid)).build()?,
+        ))
     }
 }

@@ -14,7 +14,11 @@ use crate::registry::SourceDescription;
 
 pub(crate) fn describe(reader: OptionReader<'_>, schema: &Schema) -> Result<SourceDescription> {
     let options = options::DatagenOptions::read(reader, schema)?;
-    Ok(SourceDescription { bounded: options.rows.is_some(), emits_updates: false, metadata: Vec::new() })
+    Ok(SourceDescription {
+        bounded: options.rows.is_some(),
+        emits_updates: false,
+        metadata: Vec::new(),
+    })
 }
 
 pub(crate) fn open(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {

@@ -24,16 +24,30 @@ pub(super) struct DatagenOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rule {
     /// start, start + 1, ...
-    Sequence { start: i64 },
+    Sequence {
+        start: i64,
+    },
     /// Uniform, both ends included; of a DECIMAL the unscaled values.
-    Integer { min: i128, max: i128 },
-    Float { min: f64, max: f64 },
+    Integer {
+        min: i128,
+        max: i128,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Boolean,
     /// Hexadecimal digits.
-    Text { length: usize },
-    Bytes { length: usize },
+    Text {
+        length: usize,
+    },
+    Bytes {
+        length: usize,
+    },
     /// The wall clock, less a random time of up to `max_past`.
-    Time { max_past: Duration },
+    Time {
+        max_past: Duration,
+    },
 }
 
 /// A rule with its share of NULLs.
@@ -46,13 +60,22 @@ pub(super) struct ColumnRule {
 
 impl DatagenOptions {
     pub fn read(reader: OptionReader<'_>, schema: &Schema) -> Result<Self> {
-        let rows_per_second = reader.integer("rows-per-second", 1..=i64::MAX)?.unwrap_or(10_000).unsigned_abs();
-        let mut rows = reader.integer("number-of-rows", 0..=i64::MAX)?.map(i64::unsigned_abs);
+        let rows_per_second = reader
+            .integer("rows-per-second", 1..=i64::MAX)?
+            .unwrap_or(10_000)
+            .unsigned_abs();
+        let mut rows = reader
+            .integer("number-of-rows", 0..=i64::MAX)?
+            .map(i64::unsigned_abs);
         reader.refuse("scan.parallelism", "use 'parallelism.default'")?;
         let mut columns = Vec::new();
         for field in schema.fields() {
-            let logical = LogicalType::from_field(field)
-                .ok_or_else(|| Error::Config(format!("column '{}' has a type that datagen can't make", field.name())))?;
+            let logical = LogicalType::from_field(field).ok_or_else(|| {
+                Error::Config(format!(
+                    "column '{}' has a type that datagen can't make",
+                    field.name()
+                ))
+            })?;
             let (rule, sequence_rows) = column_rule(&reader, field.name(), &logical)?;
             rows = match (rows, sequence_rows) {
                 (Some(rows), Some(sequence)) => Some(rows.min(sequence)),
@@ -68,32 +91,60 @@ impl DatagenOptions {
         // The options of columns that the query does not read are not looked at.
         reader.with_prefix("fields.");
         reader.finish()?;
-        Ok(Self { rows_per_second, rows, columns })
+        Ok(Self {
+            rows_per_second,
+            rows,
+            columns,
+        })
     }
 }
 
 /// The rule, and the number of rows that a sequence allows.
-fn column_rule(reader: &OptionReader<'_>, name: &str, logical: &LogicalType) -> Result<(Rule, Option<u64>)> {
+fn column_rule(
+    reader: &OptionReader<'_>,
+    name: &str,
+    logical: &LogicalType,
+) -> Result<(Rule, Option<u64>)> {
     let key = |suffix: &str| format!("fields.{name}.{suffix}");
-    let kind = reader.choice(&key("kind"), &["random", "sequence"])?.unwrap_or("random");
-    for suffix in ["start", "end", "min", "max", "length", "max-past", "var-len"] {
+    let kind = reader
+        .choice(&key("kind"), &["random", "sequence"])?
+        .unwrap_or("random");
+    for suffix in [
+        "start", "end", "min", "max", "length", "max-past", "var-len",
+    ] {
         reader.text(&key(suffix));
     }
     reader.refuse(&key("var-len"), "texts have a fixed length")?;
     if kind == "sequence" {
         reader.required(&key("start"))?;
         reader.required(&key("end"))?;
-        let start = reader.integer(&key("start"), i64::MIN..=i64::MAX)?.unwrap_or_default();
-        let end = reader.integer(&key("end"), start..=i64::MAX)?.unwrap_or_default();
+        let start = reader
+            .integer(&key("start"), i64::MIN..=i64::MAX)?
+            .unwrap_or_default();
+        let end = reader
+            .integer(&key("end"), start..=i64::MAX)?
+            .unwrap_or_default();
         let numeric = matches!(
             logical,
-            LogicalType::TinyInt | LogicalType::SmallInt | LogicalType::Int | LogicalType::BigInt | LogicalType::Float
-                | LogicalType::Double | LogicalType::VarChar(_) | LogicalType::Char(_) | LogicalType::Decimal(_, _)
+            LogicalType::TinyInt
+                | LogicalType::SmallInt
+                | LogicalType::Int
+                | LogicalType::BigInt
+                | LogicalType::Float
+                | LogicalType::Double
+                | LogicalType::VarChar(_)
+                | LogicalType::Char(_)
+                | LogicalType::Decimal(_, _)
         );
         if !numeric {
-            return Err(Error::Config(format!("datagen: column '{name}' of type {logical} can't be a sequence")));
+            return Err(Error::Config(format!(
+                "datagen: column '{name}' of type {logical} can't be a sequence"
+            )));
         }
-        return Ok((Rule::Sequence { start }, Some(end.abs_diff(start).saturating_add(1))));
+        return Ok((
+            Rule::Sequence { start },
+            Some(end.abs_diff(start).saturating_add(1)),
+        ));
     }
     Ok((random_rule(reader, name, logical)?, None))
 }
@@ -103,16 +154,36 @@ fn random_rule(reader: &OptionReader<'_>, name: &str, logical: &LogicalType) -> 
     let integers = |low: i64, high: i64| -> Result<Rule> {
         let min = reader.integer(&key("min"), low..=high)?.unwrap_or(low);
         let max = reader.integer(&key("max"), min..=high)?.unwrap_or(high);
-        Ok(Rule::Integer { min: i128::from(min), max: i128::from(max) })
+        Ok(Rule::Integer {
+            min: i128::from(min),
+            max: i128::from(max),
+        })
     };
     let floats = |low: f64, high: f64| -> Result<Rule> {
-        let (min, max) = (reader.double(&key("min"))?.unwrap_or(low), reader.double(&key("max"))?.unwrap_or(high));
-        Ok(Rule::Float { min, max: max.max(min) })
+        let (min, max) = (
+            reader.double(&key("min"))?.unwrap_or(low),
+            reader.double(&key("max"))?.unwrap_or(high),
+        );
+        Ok(Rule::Float {
+            min,
+            max: max.max(min),
+        })
     };
     let length = |default: i64| -> Result<usize> {
-        Ok(usize::try_from(reader.integer(&key("length"), 0..=1 << 24)?.unwrap_or(default)).unwrap_or_default())
+        Ok(usize::try_from(
+            reader
+                .integer(&key("length"), 0..=1 << 24)?
+                .unwrap_or(default),
+        )
+        .unwrap_or_default())
     };
-    let limit = |n: u32| if n == u32::MAX { DEFAULT_LENGTH } else { i64::from(n) };
+    let limit = |n: u32| {
+        if n == u32::MAX {
+            DEFAULT_LENGTH
+        } else {
+            i64::from(n)
+        }
+    };
     match logical {
         LogicalType::Boolean => Ok(Rule::Boolean),
         LogicalType::TinyInt => integers(i64::from(i8::MIN), i64::from(i8::MAX)),
@@ -127,14 +198,25 @@ fn random_rule(reader: &OptionReader<'_>, name: &str, logical: &LogicalType) -> 
             let scaled = |value: f64| ((value * unit) as i128).clamp(-largest, largest);
             let min = reader.double(&key("min"))?.map_or(-largest, scaled);
             let max = reader.double(&key("max"))?.map_or(largest, scaled);
-            Ok(Rule::Integer { min, max: max.max(min) })
+            Ok(Rule::Integer {
+                min,
+                max: max.max(min),
+            })
         }
-        LogicalType::Char(n) | LogicalType::VarChar(n) => Ok(Rule::Text { length: length(limit(*n))? }),
-        LogicalType::Binary(n) | LogicalType::VarBinary(n) => Ok(Rule::Bytes { length: length(limit(*n))? }),
-        LogicalType::Date | LogicalType::Time(_) => Ok(Rule::Time { max_past: Duration::ZERO }),
-        LogicalType::Timestamp(_) | LogicalType::TimestampLtz(_) => {
-            Ok(Rule::Time { max_past: reader.duration(&key("max-past"))?.unwrap_or_default() })
-        }
-        _ => Err(Error::Config(format!("datagen: column '{name}' of type {logical} is not supported yet"))),
+        LogicalType::Char(n) | LogicalType::VarChar(n) => Ok(Rule::Text {
+            length: length(limit(*n))?,
+        }),
+        LogicalType::Binary(n) | LogicalType::VarBinary(n) => Ok(Rule::Bytes {
+            length: length(limit(*n))?,
+        }),
+        LogicalType::Date | LogicalType::Time(_) => Ok(Rule::Time {
+            max_past: Duration::ZERO,
+        }),
+        LogicalType::Timestamp(_) | LogicalType::TimestampLtz(_) => Ok(Rule::Time {
+            max_past: reader.duration(&key("max-past"))?.unwrap_or_default(),
+        }),
+        _ => Err(Error::Config(format!(
+            "datagen: column '{name}' of type {logical} is not supported yet"
+        ))),
     }
 }

@@ -62,7 +62,12 @@ impl DatagenSource {
             false => restored_states(&context.restored)?,
         };
         let start = all.iter().map(|state| state.next).min().unwrap_or(0);
-        let pacer = Pacer::new(options.rows_per_second, context.clock.clone(), context.waker.clone(), context.runtime.clone());
+        let pacer = Pacer::new(
+            options.rows_per_second,
+            context.clock.clone(),
+            context.waker.clone(),
+            context.runtime.clone(),
+        );
         Ok(Self {
             generator: Generator {
                 schema: context.schema.clone(),
@@ -70,7 +75,10 @@ impl DatagenSource {
                 seed: hash_key(info.job.as_str().as_bytes()),
             },
             end: options.rows.unwrap_or(u64::MAX / 4),
-            splits: all.into_iter().filter(|state| state.split % info.parallelism == info.subtask).collect(),
+            splits: all
+                .into_iter()
+                .filter(|state| state.split % info.parallelism == info.subtask)
+                .collect(),
             announced: 0,
             finished: Vec::new(),
             pacer,
@@ -81,22 +89,44 @@ impl DatagenSource {
 
     /// The split whose turn it is: the one that is furthest behind.
     fn next_split(&self) -> Option<usize> {
-        let open = self.splits.iter().enumerate().filter(|(_, state)| state.next < self.end);
-        open.min_by_key(|(_, state)| state.next).map(|(index, _)| index)
+        let open = self
+            .splits
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| state.next < self.end);
+        open.min_by_key(|(_, state)| state.next)
+            .map(|(index, _)| index)
     }
 }
 
 fn first_states(options: &DatagenOptions, parallelism: u32) -> Vec<SplitState> {
-    let splits = LEAST_SPLITS.max(2 * parallelism).next_multiple_of(parallelism);
+    let splits = LEAST_SPLITS
+        .max(2 * parallelism)
+        .next_multiple_of(parallelism);
     let block = (options.rows_per_second / TURNS_PER_SECOND / u64::from(splits)).clamp(1, BLOCK);
-    (0..splits).map(|split| SplitState { split, splits, block, next: u64::from(split) * block }).collect()
+    (0..splits)
+        .map(|split| SplitState {
+            split,
+            splits,
+            block,
+            next: u64::from(split) * block,
+        })
+        .collect()
 }
 
 fn restored_states(items: &[Bytes]) -> Result<Vec<SplitState>> {
-    let states = items.iter().map(|item| split_state::decode::<SplitState>("datagen", item)).collect::<Result<Vec<_>>>()?;
-    let broken = states.iter().any(|state| state.block == 0 || state.splits as usize != states.len());
+    let states = items
+        .iter()
+        .map(|item| split_state::decode::<SplitState>("datagen", item))
+        .collect::<Result<Vec<_>>>()?;
+    let broken = states
+        .iter()
+        .any(|state| state.block == 0 || state.splits as usize != states.len());
     if broken {
-        return Err(Error::Restore(format!("connector 'datagen': the snapshot has {} splits, not all of them", states.len())));
+        return Err(Error::Restore(format!(
+            "connector 'datagen': the snapshot has {} splits, not all of them",
+            states.len()
+        )));
     }
     Ok(states)
 }
@@ -110,21 +140,33 @@ impl SourceReader for DatagenSource {
         if let Some(split) = self.finished.pop() {
             return Ok(SourceEvent::SplitFinished(split));
         }
-        let Some(index) = self.next_split() else { return Ok(SourceEvent::EndOfData) };
-        let allowed = self.start.saturating_add(self.pacer.allowed()).min(self.end);
-        let Some(state) = self.splits.get_mut(index) else { return Ok(SourceEvent::EndOfData) };
+        let Some(index) = self.next_split() else {
+            return Ok(SourceEvent::EndOfData);
+        };
+        let allowed = self
+            .start
+            .saturating_add(self.pacer.allowed())
+            .min(self.end);
+        let Some(state) = self.splits.get_mut(index) else {
+            return Ok(SourceEvent::EndOfData);
+        };
         let until = state.block_end().min(allowed);
         if until <= state.next {
             self.pacer.wake_later();
             return Ok(SourceEvent::Pending);
         }
         let (split, rows) = (state.split, until - state.next);
-        let data = self.generator.batch(state.next, rows as usize, self.clock.now_ms())?;
+        let data = self
+            .generator
+            .batch(state.next, rows as usize, self.clock.now_ms())?;
         state.advance(rows);
         if state.next >= self.end {
             self.finished.push(split);
         }
-        Ok(SourceEvent::Batch { split, batch: Batch::inserts(data) })
+        Ok(SourceEvent::Batch {
+            split,
+            batch: Batch::inserts(data),
+        })
     }
 
     fn snapshot(&mut self) -> Result<Vec<Bytes>> {
@@ -146,7 +188,15 @@ mod tests {
         while numbers.len() < until {
             match reader.poll().unwrap() {
                 SourceEvent::Batch { batch, .. } => {
-                    numbers.extend(batch.data().column(0).as_primitive::<Int64Type>().values().iter().copied());
+                    numbers.extend(
+                        batch
+                            .data()
+                            .column(0)
+                            .as_primitive::<Int64Type>()
+                            .values()
+                            .iter()
+                            .copied(),
+                    );
                 }
                 SourceEvent::EndOfData => break,
                 _ => {}
@@ -174,22 +224,30 @@ mod tests {
         let mut states = Vec::new();
         let mut seen = Vec::new();
         for subtask in 0..2 {
-            let mut reader = super::super::open(&spec(), source_context(schema.clone(), subtask, 2, &[])).unwrap();
+            let mut reader =
+                super::super::open(&spec(), source_context(schema.clone(), subtask, 2, &[]))
+                    .unwrap();
             seen.extend(numbers(reader.as_mut(), 1000));
             states.extend(reader.snapshot().unwrap());
         }
         for subtask in 0..3 {
-            let mut reader = super::super::open(&spec(), source_context(schema.clone(), subtask, 3, &states)).unwrap();
+            let mut reader =
+                super::super::open(&spec(), source_context(schema.clone(), subtask, 3, &states))
+                    .unwrap();
             seen.extend(numbers(reader.as_mut(), usize::MAX));
         }
         assert_eq!(seen.len(), 5000);
-        assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), (1..=5000).collect());
+        assert_eq!(
+            seen.into_iter().collect::<BTreeSet<_>>(),
+            (1..=5000).collect()
+        );
     }
 
     #[test]
     fn an_option_of_no_column_is_refused() {
         let options = crate::test_util::options(&[("row-per-second", "1")]);
-        let error = super::super::describe(crate::OptionReader::new("datagen", &options), &schema(&[]));
+        let error =
+            super::super::describe(crate::OptionReader::new("datagen", &options), &schema(&[]));
         assert!(error.unwrap_err().to_string().contains("rows-per-second"));
     }
 }

@@ -9,7 +9,7 @@ mod rows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::{Schema, SchemaRef};
 use weir_common::ids::CheckpointId;
 use weir_common::metric_names;

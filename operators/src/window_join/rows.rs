@@ -158,7 +158,7 @@ fn state_key((end, start): WindowKey, sequence: u64) -> Vec<u8> {
 }
 
 fn window_of(key: &[u8]) -> Option<WindowKey> {
-    let number = |range| {
+    let number = |range: std::ops::Range<usize>| {
         let bytes: [u8; 8] = key.get(range)?.try_into().ok()?;
         Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
     };
