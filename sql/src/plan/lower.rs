@@ -213,12 +213,11 @@ impl Lowering {
                 .transpose()?,
             watermark,
         };
-        let all: Vec<_> = (0..read.len()).collect();
         let mut detail = format!(
             "table=[{}], connector=[{}], read=[{}]",
             source.table,
             source.connector,
-            text::names(&all, &read)
+            text::shapes(&read)
         );
         if let Some(watermark) = source.watermark.as_ref().and_then(|w| w.expr.as_ref()) {
             detail.push_str(&format!(", watermark=[{}]", watermark.text));

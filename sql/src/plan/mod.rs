@@ -14,6 +14,7 @@ mod graph;
 mod join;
 mod literal;
 mod lower;
+mod nested;
 mod optimize;
 mod prune;
 mod query;
@@ -95,7 +96,7 @@ pub fn plan_query(
     options: &SessionOptions,
     query: &ast::Query,
 ) -> Result<PlannedQuery> {
-    let rel = optimize::optimize(&Planner::new(catalog).query(query)?);
+    let rel = optimize::optimize(&Planner::new(catalog).query(query)?)?;
     let mut sinks = [sink::collect(rel)];
     let lowering = lower(options, &mut sinks)?;
     let rel = &sinks[0].rel;
@@ -116,9 +117,8 @@ pub fn explain(
 ) -> Result<String> {
     let mut sinks = match target {
         ExplainTarget::Query(query) => {
-            vec![sink::collect(optimize::optimize(
-                &Planner::new(catalog).query(query)?,
-            ))]
+            let rel = Planner::new(catalog).query(query)?;
+            vec![sink::collect(optimize::optimize(&rel)?)]
         }
         ExplainTarget::Inserts(inserts) => sinks(catalog, inserts)?,
     };
@@ -163,7 +163,7 @@ fn sinks(catalog: &Catalog, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
         .map(|insert| {
             let query = Planner::new(catalog).query(&insert.query)?;
             let mut plan = sink::plan(catalog, insert, query)?;
-            plan.rel = optimize::optimize(&plan.rel);
+            plan.rel = optimize::optimize(&plan.rel)?;
             Ok(plan)
         })
         .collect()
@@ -173,6 +173,7 @@ fn sinks(catalog: &Catalog, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
 fn lower(options: &SessionOptions, sinks: &mut [SinkPlan]) -> Result<Lowering> {
     let mut rels: Vec<RelRef> = sinks.iter().map(|sink| sink.rel.clone()).collect();
     share::share_scans(&mut rels);
+    let rels = rels.iter().map(nested::narrow);
     let mut lowering = Lowering::new(settings(options));
     let mut need = Vec::with_capacity(sinks.len());
     for (sink, rel) in sinks.iter_mut().zip(rels) {

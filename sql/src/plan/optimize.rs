@@ -13,14 +13,20 @@ use super::rel::{
     Rel, RelOp, RelRef, Scan, WindowJoin, WindowSource, as_input_ref, collect_inputs, conjunction,
     conjuncts, input_ref, replace_inputs,
 };
+use crate::error::Result;
 
 /// All rewriting that one query needs by itself.
-pub(super) fn optimize(rel: &RelRef) -> RelRef {
+///
+/// # Errors
+/// If an expression can't be typed, which naming it has ruled out before.
+pub(super) fn optimize(rel: &RelRef) -> Result<RelRef> {
     let pushed = push(rel, Vec::new());
     let merged = merge(&pushed);
     let fused = fuse_windows(&merged);
     let all: Vec<usize> = (0..fused.columns.len()).collect();
-    super::prune::exactly(&merge(&fused), &all)
+    let pruned = super::prune::exactly(&merge(&fused), &all);
+    let flat = super::nested::flatten(&pruned)?;
+    Ok(super::prune::exactly(&flat, &all))
 }
 
 /// The same relation over other inputs.

@@ -2,7 +2,7 @@
 
 use datafusion_common::ScalarValue;
 use datafusion_expr::{BinaryExpr, Expr, Operator};
-use weir_dataflow::types::LogicalField;
+use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::rel::{Column, as_input_ref};
 
@@ -15,6 +15,18 @@ pub(super) fn expr(expr: &Expr, columns: &[Column]) -> String {
 pub(super) fn names(indexes: &[usize], columns: &[Column]) -> String {
     let names = indexes.iter().map(|index| name(*index, columns));
     names.collect::<Vec<_>>().join(", ")
+}
+
+/// Columns by name, ROWs with the names of their fields.
+pub(super) fn shapes(columns: &[Column]) -> String {
+    let shape = |column: &Column| match &column.field.logical_type {
+        LogicalType::Row(fields) => {
+            let fields: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{}({})", column.name, fields.join(", "))
+        }
+        _ => column.name.clone(),
+    };
+    columns.iter().map(shape).collect::<Vec<_>>().join(", ")
 }
 
 fn name(index: usize, columns: &[Column]) -> String {
@@ -129,7 +141,25 @@ impl Printer<'_> {
             }
             return text;
         }
-        format!("{}({})", function.to_uppercase(), self.list(arguments))
+        let operator = match function {
+            "__plus" => "+",
+            "__minus" => "-",
+            "__times" => "*",
+            "__divide" => "/",
+            "__concat" => "||",
+            "__like" => "LIKE",
+            _ => "",
+        };
+        match arguments {
+            [left, right] if !operator.is_empty() => {
+                format!(
+                    "({} {operator} {})",
+                    self.operand(left),
+                    self.operand(right)
+                )
+            }
+            _ => format!("{}({})", function.to_uppercase(), self.list(arguments)),
+        }
     }
 }
 
