@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::HashSet;
 use std::path::Path;
 
+use arrow::datatypes::Schema;
+use weir_dataflow::schema::decode_schema;
+use weir_proto::v1::{self, operator::Kind};
 use weir_sql::{Session, SessionDefaults, StatementResult, parse_script};
 
 const NEXMARK: &str = include_str!("nexmark.sql");

@@ -146,9 +146,12 @@ impl Planner<'_> {
             return Ok(rel.clone());
         }
         match self.catalog.resolve(name)? {
-            Relation::Table(table) => scan::scan(table).map_err(|error| error.at(name)),
+            Relation::Table(table) => scan::scan(table).map_err(|mut error| {
+                // Positions in a table's expressions and in a view's query are of another statement.
+                error.position = None;
+                error.at(name)
+            }),
             Relation::View(view) => {
-                // The positions in a view's query are of another statement.
                 let in_view = |mut error: SqlError| {
                     error.message = format!("view '{}': {}", view.name, error.message);
                     error.position = None;

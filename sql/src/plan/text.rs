@@ -99,13 +99,8 @@ impl Printer<'_> {
         let text = self.print(expr);
         let bare = matches!(
             expr,
-            Expr::Column(_)
-                | Expr::Literal(..)
-                | Expr::ScalarFunction(_)
-                | Expr::Cast(_)
-                | Expr::TryCast(_)
-                | Expr::Case(_)
-        );
+            Expr::Column(_) | Expr::Literal(..) | Expr::Cast(_) | Expr::TryCast(_) | Expr::Case(_)
+        ) || matches!(expr, Expr::ScalarFunction(call) if operator(call.func.name()).is_none());
         if bare { text } else { format!("({text})") }
     }
 
@@ -141,26 +136,34 @@ impl Printer<'_> {
             }
             return text;
         }
-        let operator = match function {
-            "__plus" => "+",
-            "__minus" => "-",
-            "__times" => "*",
-            "__divide" => "/",
-            "__concat" => "||",
-            "__like" => "LIKE",
-            _ => "",
-        };
-        match arguments {
-            [left, right] if !operator.is_empty() => {
-                format!(
-                    "({} {operator} {})",
-                    self.operand(left),
-                    self.operand(right)
-                )
+        if let (
+            "__cast" | "__try_cast",
+            [value, _, Expr::Literal(ScalarValue::Utf8(Some(to)), _), ..],
+        ) = (function, arguments)
+        {
+            let name = function.trim_start_matches('_').to_uppercase();
+            return format!("{name}({} AS {to})", self.print(value));
+        }
+        match (operator(function), arguments) {
+            (Some(operator), [left, right]) => {
+                format!("{} {operator} {}", self.operand(left), self.operand(right))
             }
             _ => format!("{}({})", function.to_uppercase(), self.list(arguments)),
         }
     }
+}
+
+/// The operator that a function of ours stands for.
+fn operator(function: &str) -> Option<&'static str> {
+    Some(match function {
+        "__plus" => "+",
+        "__minus" => "-",
+        "__times" => "*",
+        "__divide" => "/",
+        "__concat" => "||",
+        "__like" => "LIKE",
+        _ => return None,
+    })
 }
 
 fn sql_type(field: &arrow::datatypes::Field) -> String {
