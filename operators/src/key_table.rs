@@ -20,14 +20,19 @@ fn spread(hash: u64) -> u64 {
 }
 
 impl KeyTable {
+    /// With room for as many keys, of which the bytes are not known.
+    pub fn with_capacity(keys: usize) -> Self {
+        Self {
+            index: HashTable::with_capacity(keys),
+            hashes: Vec::with_capacity(keys),
+            bytes: Vec::with_capacity(keys * 9),
+            ends: Vec::with_capacity(keys),
+        }
+    }
+
     /// Number of slots.
     pub fn len(&self) -> usize {
         self.ends.len()
-    }
-
-    /// No slots.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
     }
 
     /// Key of a slot.
@@ -46,11 +51,6 @@ impl KeyTable {
     #[inline]
     pub fn key_group(&self, slot: u32, max_parallelism: u32) -> KeyGroup {
         key_group_of_hash(self.hash(slot), max_parallelism)
-    }
-
-    /// All hashes, by slot.
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes
     }
 
     /// Slot of each key into `slots` (emptied first); new keys get the next ones. Gives the first new slot: all from it on are new.

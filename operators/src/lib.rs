@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod accumulator;
+mod aggregate_store;
 mod codec;
 mod fingerprint;
 mod key_table;
@@ -15,6 +16,7 @@ pub mod sink;
 pub mod source;
 pub mod watermark;
 pub mod window;
+pub mod window_aggregate;
 pub mod window_assign;
 pub mod window_join;
 
@@ -38,6 +40,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         )?)),
         Some(Kind::GroupAggregate(spec)) => Ok(Box::new(
             group_aggregate::GroupAggregateOperator::new(spec)?,
+        )),
+        Some(Kind::WindowAggregate(spec)) => Ok(Box::new(
+            window_aggregate::WindowAggregateOperator::new(spec)?,
         )),
         Some(Kind::Source(_) | Kind::Sink(_)) => Err(Error::Internal(format!(
             "operator '{}' needs a connector",

@@ -270,7 +270,7 @@ impl DistinctSet {
         Ok(())
     }
 
-    /// A stored entry of a group.
+    /// A stored entry of a group. What is in memory is newer, and stays.
     pub fn load(&mut self, slot: u32, value: &[u8], marks: &mut Reader<'_>) -> Result<()> {
         let mut reader = Reader(value);
         let raw = match &self.values {
@@ -278,8 +278,11 @@ impl DistinctSet {
             Raw::Wide(_) => Raw::Wide(vec![u128::from_le_bytes(reader.array()?)]),
         };
         let mut ids = Vec::with_capacity(1);
-        self.resolve(&[slot], &raw, &[None], &mut ids)?;
-        self.decode(ids[0], marks)
+        let first_new = self.resolve(&[slot], &raw, &[None], &mut ids)?;
+        match ids.first() {
+            Some(id) if *id >= first_new => self.decode(*id, marks),
+            _ => Ok(()),
+        }
     }
 
     /// Entries that are not in the state as they are here; all count as written afterwards.

@@ -258,3 +258,12 @@ fn mask_nulls(weights: &mut [i8], array: &ArrayRef) {
         }
     }
 }
+
+/// A column of TIMESTAMP with one value in all rows, in the type's unit.
+pub fn constant_time(
+    value: i64,
+    rows: usize,
+    data_type: &arrow::datatypes::DataType,
+) -> Result<ArrayRef> {
+    values::from_ints(vec![value; rows], None, data_type)
+}

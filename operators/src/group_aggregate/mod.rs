@@ -1,7 +1,8 @@
 //! GROUP BY without a window: keeps a result a key for ever and emits how each batch changes it.
 
 mod changelog;
-mod store;
+
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -10,15 +11,15 @@ use weir_common::ids::CheckpointId;
 use weir_common::key_group::hash_key;
 use weir_dataflow::key::{EncodedKeys, KeyEncoder};
 use weir_dataflow::{
-    Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart,
+    Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart, StateWrites,
 };
 use weir_proto::v1;
 use weir_proto::v1::window_aggregate::Phase;
 
 use crate::accumulator::{AggregatePlan, PlanInput, results};
+use crate::aggregate_store::{AggregateStore, DISTINCT, GROUPS, MULTISETS};
 use crate::fingerprint;
 use changelog::Touched;
-use store::GroupStore;
 
 /// Groups that a LOCAL phase collects at most before it hands them on.
 const LOCAL_GROUPS: usize = 1 << 16;
@@ -32,7 +33,7 @@ pub struct GroupAggregateOperator {
 }
 
 struct Open {
-    store: GroupStore,
+    store: AggregateStore,
     encoder: KeyEncoder,
     output: SchemaRef,
     fingerprint: String,
@@ -120,10 +121,11 @@ impl Operator for GroupAggregateOperator {
             global: phase == Phase::Global,
         })?;
         let fingerprint = fingerprint::of("group aggregation", &encoder, &plan);
-        let mut store = GroupStore::new(plan, context.info.max_parallelism)?;
+        let mut store =
+            AggregateStore::new(Arc::new(plan), context.info.max_parallelism, Vec::new())?;
         if phase != Phase::Local {
             fingerprint::check(&context, &fingerprint)?;
-            store.restore(context.memory_bytes / 2, state)?;
+            restore(&mut store, context.memory_bytes / 2, state)?;
         }
         self.open = Some(Open {
             store,
@@ -163,7 +165,7 @@ impl Operator for GroupAggregateOperator {
             .out
             .emit(changes.changelog(&keys, &open.output, spec.emit_update_before)?)?;
         if open.is_over_budget() {
-            open.store.flush(context.state)?;
+            open.flush(context.state)?;
             open.store.spill()?;
             open.forget_slots();
         }
@@ -189,9 +191,9 @@ impl Operator for GroupAggregateOperator {
         if spec.phase() == Phase::Local {
             return Ok(SnapshotPart::default());
         }
-        let slots = open.store.accumulators().len();
-        open.store.flush(context.state)?;
-        if open.store.accumulators().len() < slots {
+        open.flush(context.state)?;
+        if open.store.is_mostly_dead() {
+            open.store.spill()?;
             open.forget_slots();
         }
         let mut part = SnapshotPart::default();
@@ -217,7 +219,30 @@ impl GroupAggregateOperator {
     }
 }
 
+/// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed.
+fn restore(store: &mut AggregateStore, budget: usize, state: &mut dyn KeyedState) -> Result<()> {
+    let (mut fits, mut entries) = (true, 0usize);
+    for table in [GROUPS, DISTINCT, MULTISETS] {
+        if state.is_empty() || !fits {
+            break;
+        }
+        state.scan(table, &mut |_, key, value| {
+            store.load_entry(table, key, value)?;
+            entries += 1;
+            fits = !entries.is_multiple_of(1024) || store.memory() < budget;
+            Ok(fits)
+        })?;
+    }
+    if fits { Ok(()) } else { store.spill() }
+}
+
 impl Open {
+    fn flush(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+        let mut writes = StateWrites::default();
+        self.store.flush(&mut writes, state)?;
+        state.write(writes)
+    }
+
     fn is_over_budget(&self) -> bool {
         self.store.memory() > self.memory_bytes || self.store.is_full()
     }
@@ -252,29 +277,11 @@ impl Open {
             .collect();
         let before = self.results(&touched)?;
         let signs = self.signs(batch, &touched);
-        match self.store.plan().partials.clone() {
-            Some(columns) => {
-                let partials: Vec<ArrayRef> = columns
-                    .iter()
-                    .map(|c| batch.data().column(*c).clone())
-                    .collect();
-                self.store
-                    .accumulators_mut()
-                    .0
-                    .merge(&self.slots, &partials)?;
-            }
-            None => {
-                let (accumulators, plan) = self.store.accumulators_mut();
-                let prepared =
-                    accumulators.prepare(plan, batch.data(), signs.as_deref(), &self.slots)?;
-                self.store.load_distinct(&prepared, state)?;
-                let (accumulators, plan) = self.store.accumulators_mut();
-                accumulators.apply(plan, batch.data(), &prepared, &self.slots)?;
-            }
-        }
+        self.store
+            .count(batch.data(), signs.as_deref(), &self.slots, state)?;
         let after = self.results(&touched)?;
         let row_count = self.store.plan().row_count;
-        let alive = |store: &GroupStore, slot| {
+        let alive = |store: &AggregateStore, slot| {
             row_count.is_none_or(|c| store.accumulators().count(c, slot) > 0)
         };
         let mut existence = Vec::with_capacity(touched.len());
@@ -347,7 +354,7 @@ impl Open {
         if slots.is_empty() {
             return Ok(());
         }
-        let mut columns = self.store.decode_keys(&self.encoder)?;
+        let mut columns = self.store.decode_keys(&self.encoder, &slots)?;
         columns.extend(self.store.accumulators().partials(&slots)?);
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
         let data = RecordBatch::try_new_with_options(self.output.clone(), columns, &options)?;
