@@ -157,10 +157,10 @@ impl Slices {
             start: i64::MIN,
         };
         let parts = || {
-            (first..=Span {
+            first..=Span {
                 end: window.end,
                 start: i64::MAX,
-            })
+            }
         };
         let largest = self
             .slices
