@@ -12,6 +12,8 @@ pub mod options;
 pub mod parse;
 pub mod plan;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 mod show;
 mod stack;
 pub mod statement;

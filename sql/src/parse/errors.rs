@@ -60,7 +60,8 @@ fn unpack(text: &str) -> SqlError {
 fn syntax_error(text: &str) -> SqlError {
     let (text, location) = split_location(text);
     let body = match text
-        .strip_prefix("Expected: ")
+        .strip_prefix("Expected")
+        .map(|rest| rest.trim_start_matches([':', ' ']))
         .and_then(|rest| rest.rsplit_once(", found: "))
     {
         Some((expected, "EOF")) => format!("expected {expected}, found the end of the statement"),
