@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sqlparser::ast::Ident;
-use weir_dataflow::types::LogicalField;
+use weir_dataflow::types::LogicalType;
 
 use crate::catalog::{Catalog, Column, ColumnKind, Relation, Table, Watermark};
 use crate::error::{Result, SqlError};
@@ -50,6 +50,7 @@ pub(crate) fn resolve(create: &CreateTable, catalog: &Catalog) -> Result<Table> 
     }
     if let Some(watermark) = &create.watermark {
         check_known(&table, &watermark.column)?;
+        check_rowtime(&table, &watermark.column)?;
         table.watermark = Some(Watermark {
             column: watermark.column.value.clone(),
             expr: watermark.expr.clone(),
@@ -98,6 +99,30 @@ fn check_known(table: &Table, name: &Ident) -> Result<()> {
     }
     let known = table.columns.iter().map(|column| column.name.as_str());
     Err(SqlError::unknown("column", name, known))
+}
+
+/// The type of a watermark's column, if it is declared with one; a computed column's is found by the planner.
+fn check_rowtime(table: &Table, name: &Ident) -> Result<()> {
+    let column = table
+        .columns
+        .iter()
+        .find(|column| column.name == name.value);
+    let Some(ColumnKind::Physical(field) | ColumnKind::Metadata { field, .. }) =
+        column.map(|column| &column.kind)
+    else {
+        return Ok(());
+    };
+    if matches!(
+        field.logical_type,
+        LogicalType::Timestamp(0..=3) | LogicalType::TimestampLtz(0..=3)
+    ) {
+        return Ok(());
+    }
+    Err(SqlError::new(format!(
+        "the watermark's column '{}' is of type {}; it is to be TIMESTAMP(p) or TIMESTAMP_LTZ(p) with p from 0 to 3",
+        name.value, field.logical_type
+    ))
+    .at_location(name.span.start))
 }
 
 fn check_twice(names: &[Ident], place: &str) -> Result<()> {
@@ -244,12 +269,4 @@ fn both(create: &CreateTable, what: &str, feature: &str) -> SqlError {
     SqlError::new(format!("both tables of LIKE have {what}"))
         .hint(format!("write LIKE t (EXCLUDING {feature})"))
         .at(&create.name)
-}
-
-/// The type of a column that is declared with one.
-pub(crate) fn declared(kind: &ColumnKind) -> Option<&LogicalField> {
-    match kind {
-        ColumnKind::Physical(field) | ColumnKind::Metadata { field, .. } => Some(field),
-        ColumnKind::Computed(_) => None,
-    }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast::{Ident, ObjectName};
 use sqlparser::tokenizer::Location;
-use weir_dataflow::types::LogicalType;
 use weir_proto::v1::JobGraph;
 
 use crate::catalog::{Catalog, Relation, Table, View};
@@ -158,40 +157,11 @@ impl Session {
         if self.is_taken(&create.name, create.if_not_exists)? {
             return Ok(ok(format!("'{}' exists already", table.name)));
         }
-        self.check_watermark(create, &table)?;
+        plan::table_schema(&self.catalog, &self.options, &table)
+            .map_err(|error| error.at(&create.name))?;
         let message = format!("table '{}' is created", table.name);
         self.catalog.insert(Relation::Table(table));
         Ok(ok(message))
-    }
-
-    /// The types of computed columns and of the watermark, and whether the watermark's column can carry it.
-    fn check_watermark(&self, create: &CreateTable, table: &Table) -> Result<()> {
-        let columns = plan::table_schema(&self.catalog, &self.options, table)
-            .map_err(|error| error.at(&create.name))?;
-        let Some(watermark) = &table.watermark else {
-            return Ok(());
-        };
-        let field = columns
-            .iter()
-            .find(|column| column.name == watermark.column)
-            .map(|column| &column.field);
-        let Some(field) = field else {
-            return Ok(());
-        };
-        if matches!(
-            field.logical_type,
-            LogicalType::Timestamp(0..=3) | LogicalType::TimestampLtz(0..=3)
-        ) {
-            return Ok(());
-        }
-        let error = SqlError::new(format!(
-            "the watermark's column '{}' is of type {}; it is to be TIMESTAMP(p) or TIMESTAMP_LTZ(p) with p from 0 to 3",
-            watermark.column, field.logical_type
-        ));
-        Err(match &create.watermark {
-            Some(place) => error.at_location(place.column.span.start),
-            None => error,
-        })
     }
 
     fn create_view(&mut self, create: &CreateView) -> Result<StatementResult> {

@@ -46,7 +46,7 @@ const NEXMARK: &str = "CREATE TABLE events (event_type INT,
  `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime`
    ELSE bid.`dateTime` END,
  WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND)
- WITH ('connector'='filesystem','path'='PATH', 'format'='json', 'json.timestamp-format.standard'='SQL');
+ WITH ('connector'='nexmark', 'events.num' = '100');
 CREATE VIEW person AS SELECT person.id, person.name, person.emailAddress, person.creditCard, person.city, person.state, `dateTime`, person.extra FROM events WHERE event_type = 0;
 CREATE VIEW auction AS SELECT auction.id, auction.itemName, auction.description, auction.initialBid, auction.reserve, `dateTime`, auction.expires, auction.seller, auction.category, auction.extra FROM events WHERE event_type = 1;
 CREATE VIEW bid AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM events WHERE event_type = 2;
@@ -96,7 +96,6 @@ const ORDERS: &str = "CREATE TEMPORARY TABLE orders (
   ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `offset` BIGINT METADATA,
   tags MAP<STRING, ARRAY<STRING>>,
-  pt AS PROCTIME(),
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND,
   PRIMARY KEY (id) NOT ENFORCED
 ) COMMENT 'it''s' PARTITIONED BY (id) WITH ('connector' = 'kafka', 'properties.sasl.password' = 'x')";
@@ -136,7 +135,6 @@ fn describe_shows_types_keys_and_time() {
             "ts | TIMESTAMP_LTZ(3) *ROWTIME* | TRUE |  | METADATA FROM 'timestamp' VIRTUAL | ts - INTERVAL '5' SECOND | ",
             "offset | BIGINT | TRUE |  | METADATA |  | ",
             "tags | MAP<STRING, ARRAY<STRING>> | TRUE |  |  |  | ",
-            "pt | TIMESTAMP_LTZ(3) *PROCTIME* | FALSE |  | AS PROCTIME() |  | ",
         ]
     );
 }
@@ -195,7 +193,7 @@ fn tables_are_checked_when_they_are_made() {
 
 #[test]
 fn names_are_taken_once_and_dropped_by_what_they_are() {
-    let make = "CREATE TABLE t (a INT) WITH ('connector' = 'x');\nCREATE TEMPORARY VIEW v AS SELECT a FROM t;\n";
+    let make = "CREATE TABLE t (a INT) WITH ('connector' = 'datagen');\nCREATE TEMPORARY VIEW v AS SELECT a FROM t;\n";
     for (more, message) in [
         (
             "CREATE TABLE t (b INT) WITH ('connector' = 'x')",
@@ -269,8 +267,7 @@ fn like_copies_by_its_rules() {
             "id BIGINT FALSE PRI(id)",
             "price DECIMAL(10, 2) FALSE ",
             "cents BIGINT FALSE ",
-            "tags MAP<STRING, ARRAY<STRING>> TRUE ",
-            "pt TIMESTAMP_LTZ(3) *PROCTIME* FALSE "
+            "tags MAP<STRING, ARRAY<STRING>> TRUE "
         ]
     );
     let text = rows(&mut session, "SHOW CREATE TABLE copy");

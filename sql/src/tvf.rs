@@ -3,14 +3,15 @@
 //! The dialect reads the argument `TABLE bid` as a call of a function that is named `TABLE`, with the table's name as its only argument;
 //! `PARTITION BY a, b` becomes the PARTITION BY of its OVER. Nobody but this file needs to know.
 
+use datafusion_common::ScalarValue;
 use sqlparser::ast::{
-    DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Interval, ObjectName, Query, TableAlias, TableFactor, Value,
-    WindowType,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    Interval, ObjectName, Query, TableAlias, TableFactor, WindowType,
 };
 use weir_proto::v1::WindowKind;
 
 use crate::error::{Result, SqlError, nearest};
+use crate::plan::literal;
 
 /// A call of TUMBLE, HOP, CUMULATE or SESSION in FROM. All times in milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -301,28 +302,11 @@ impl Form {
     }
 }
 
-/// An INTERVAL of one unit, days or smaller, in milliseconds.
+/// An INTERVAL of days and smaller units, in milliseconds.
 fn interval_millis(interval: &Interval) -> Result<i64> {
-    let unit = match &interval.leading_field {
-        Some(DateTimeField::Day | DateTimeField::Days) => 86_400_000,
-        Some(DateTimeField::Hour | DateTimeField::Hours) => 3_600_000,
-        Some(DateTimeField::Minute | DateTimeField::Minutes) => 60_000,
-        Some(DateTimeField::Second | DateTimeField::Seconds) => 1000,
-        _ => {
-            return Err(SqlError::new(format!(
-                "'{interval}' is not a length of time"
-            )));
-        }
-    };
-    let amount = match interval.value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) => text.trim().parse::<i64>().ok(),
-            _ => None,
-        },
-        _ => None,
-    };
-    amount
-        .filter(|_| interval.last_field.is_none())
-        .and_then(|amount| amount.checked_mul(unit))
-        .ok_or_else(|| SqlError::new(format!("'{interval}' is not a length of time")))
+    match literal::interval(interval)? {
+        ScalarValue::DurationMillisecond(Some(millis)) => Ok(millis),
+        _ => Err(SqlError::new(format!("{interval} is not a length of time"))
+            .hint("months and years differ in length")),
+    }
 }

@@ -553,7 +553,7 @@ fn windowing_functions_say_what_they_miss() {
         ),
         (
             "TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MONTH)",
-            "line 1, column 58: 'INTERVAL '1' MONTH' is not a length of time",
+            "line 1, column 58: INTERVAL '1' MONTH is not a length of time; months and years differ in length",
         ),
         (
             "HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '0' SECOND, INTERVAL '1' SECOND)",

@@ -100,7 +100,7 @@ pub(super) fn typed(data_type: &LogicalType, text: &str) -> Result<ScalarValue> 
 }
 
 /// INTERVAL '...' unit [TO unit].
-pub(super) fn interval(interval: &ast::Interval) -> Result<ScalarValue> {
+pub(crate) fn interval(interval: &ast::Interval) -> Result<ScalarValue> {
     let text = match interval.value.as_ref() {
         ast::Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.as_str(),

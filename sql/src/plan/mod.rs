@@ -12,7 +12,7 @@ mod expr;
 mod from;
 mod graph;
 mod join;
-mod literal;
+pub(crate) mod literal;
 mod lower;
 mod nested;
 mod optimize;
