@@ -91,11 +91,11 @@ fn nexmark_parses_and_its_tables_are_made() {
 
 const ORDERS: &str = "CREATE TEMPORARY TABLE orders (
   id BIGINT COMMENT 'the number',
-  price DECIMAL(10, 2) NOT NULL,
+  price DECIMAL(10, 2),
   cents AS CAST(price * 100 AS BIGINT),
   ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `offset` BIGINT METADATA,
-  tags MAP<STRING, ARRAY<STRING>>,
+  tags MAP<STRING, ARRAY<STRING>> NOT NULL,
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND,
   PRIMARY KEY (id) NOT ENFORCED
 ) COMMENT 'it''s' PARTITIONED BY (id) WITH ('connector' = 'kafka', 'properties.sasl.password' = 'x')";
@@ -130,11 +130,11 @@ fn describe_shows_types_keys_and_time() {
         ),
         [
             "id | BIGINT | FALSE | PRI(id) |  |  | the number",
-            "price | DECIMAL(10, 2) | FALSE |  |  |  | ",
-            "cents | BIGINT | FALSE |  | AS CAST(price * 100 AS BIGINT) |  | ",
+            "price | DECIMAL(10, 2) | TRUE |  |  |  | ",
+            "cents | BIGINT | TRUE |  | AS CAST(price * 100 AS BIGINT) |  | ",
             "ts | TIMESTAMP_LTZ(3) *ROWTIME* | TRUE |  | METADATA FROM 'timestamp' VIRTUAL | ts - INTERVAL '5' SECOND | ",
             "offset | BIGINT | TRUE |  | METADATA |  | ",
-            "tags | MAP<STRING, ARRAY<STRING>> | TRUE |  |  |  | ",
+            "tags | MAP<STRING, ARRAY<STRING>> | FALSE |  |  |  | ",
         ]
     );
 }
@@ -265,9 +265,9 @@ fn like_copies_by_its_rules() {
         names,
         [
             "id BIGINT FALSE PRI(id)",
-            "price DECIMAL(10, 2) FALSE ",
-            "cents BIGINT FALSE ",
-            "tags MAP<STRING, ARRAY<STRING>> TRUE "
+            "price DECIMAL(10, 2) TRUE ",
+            "cents BIGINT TRUE ",
+            "tags MAP<STRING, ARRAY<STRING>> FALSE "
         ]
     );
     let text = rows(&mut session, "SHOW CREATE TABLE copy");
@@ -281,6 +281,17 @@ fn like_copies_by_its_rules() {
         clash.to_string(),
         "line 1, column 14: both tables of LIKE have a PRIMARY KEY; write LIKE t (EXCLUDING CONSTRAINTS)"
     );
+}
+
+#[test]
+fn functions_are_listed() {
+    let mut session = session();
+    let names = rows(&mut session, "SHOW FUNCTIONS");
+    assert!(
+        names.contains(&"count".to_owned()) && names.is_sorted(),
+        "{names:?}"
+    );
+    assert!(rows(&mut session, "SHOW USER FUNCTIONS").is_empty());
 }
 
 #[test]

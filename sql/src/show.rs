@@ -45,10 +45,12 @@ pub(crate) fn show(
         },
         Show::Columns(name, pattern) => describe(catalog, options, name, pattern.as_ref()),
         Show::Functions(user) => {
-            if *user {
-                return Ok(list("function name", Vec::new()));
-            }
-            Err(SqlError::unsupported("SHOW FUNCTIONS"))
+            let names = if *user {
+                Vec::new()
+            } else {
+                plan::function_names()
+            };
+            Ok(list("function name", names))
         }
         Show::Catalogs => Ok(one_cell("catalog name", CATALOG)),
         Show::Databases => Ok(one_cell("database name", DATABASE)),

@@ -149,6 +149,25 @@ pub fn query_schema(
     Ok(rel.columns.iter().cloned().map(resolved).collect())
 }
 
+/// Names of the scalar and aggregate functions that a query can call, in lower case and in order.
+pub(crate) fn function_names() -> Vec<String> {
+    let functions = weir_expr::functions::all();
+    let scalar = functions
+        .iter()
+        .flat_map(|function| {
+            std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str))
+        })
+        // What only the planner calls has a name that no query can write.
+        .filter(|name| name.starts_with(|ch: char| ch.is_ascii_alphabetic()));
+    let mut names: Vec<String> = scalar
+        .chain(aggregate::names())
+        .map(str::to_lowercase)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 fn resolved(column: Column) -> ResolvedColumn {
     ResolvedColumn {
         name: column.name,
