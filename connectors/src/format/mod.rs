@@ -3,7 +3,22 @@
 //! A [`Decoder`] takes the records of one poll together and writes them straight into columns; an [`Encoder`] writes the rows of a batch one
 //! record after another into one buffer. Neither knows where records come from or go to: the connector adds split and position to an error.
 
-use arrow::array::RecordBatch;
+mod cells;
+mod column;
+mod csv;
+mod debezium;
+mod json;
+mod parse;
+mod print;
+mod raw;
+mod registry;
+mod scalar;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+pub use registry::{Format, Framing};
 use weir_dataflow::{Batch, Error, Result, RowKind};
 
 /// The rows of some records.
@@ -16,6 +31,25 @@ pub struct Decoded {
     pub record_of_row: Option<Vec<u32>>,
     /// Records that were left out because they are broken (`ignore-parse-errors`).
     pub skipped: u64,
+}
+
+/// Rows without kinds, row i from record i.
+fn decoded(
+    schema: &SchemaRef,
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+) -> std::result::Result<Decoded, DecodeError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let columns = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options);
+    Ok(Decoded {
+        columns: columns.map_err(|error| DecodeError {
+            record: 0,
+            reason: error.to_string(),
+        })?,
+        kinds: None,
+        record_of_row: None,
+        skipped: 0,
+    })
 }
 
 /// Why a record can't be decoded. Never holds the record's content.
