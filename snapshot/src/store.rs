@@ -417,8 +417,9 @@ impl Store {
 
     /// Deletes objects; those that are not there are passed over. Tries all, and gives the first error.
     pub async fn delete(&self, paths: &[String]) -> Result<()> {
-        let outcomes: Vec<Result<()>> = stream::iter(paths)
-            .map(|path| self.delete_one(path))
+        // The futures are made first: made inside of the stream, they would keep callers from being spawned.
+        let deletions: Vec<_> = paths.iter().map(|path| self.delete_one(path)).collect();
+        let outcomes: Vec<Result<()>> = stream::iter(deletions)
             .buffer_unordered(PARALLEL_DELETES)
             .collect()
             .await;
