@@ -6,10 +6,19 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
+mod checkpoint;
 mod error;
+mod job;
+mod leader;
+mod leadership;
+mod members;
 mod meta;
 mod raft;
+mod restart_policy;
+mod scheduler;
 mod start;
+mod task_managers;
+mod validate;
 
 pub use error::{JobManagerError, LEADER_KEY};
 pub use start::{JobManager, JobManagerHandle};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -10,18 +11,29 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
+use weir_common::clock::Clock;
 use weir_common::config::{Config, JobManagerConfig};
 use weir_common::limits;
 use weir_proto::transport::TlsMaterial;
+use weir_proto::v1::job_manager_control_server::JobManagerControlServer;
+use weir_proto::v1::job_service_server::JobServiceServer;
 use weir_proto::v1::raft_transport_server::RaftTransportServer;
 
+use crate::api::control_service::ControlService;
+use crate::api::job_service::Jobs;
 use crate::api::raft_service::RaftService;
 use crate::error::JobManagerError;
+use crate::job::Limits;
+use crate::leader::Leader;
+use crate::leadership::Surroundings;
 use crate::raft::log_store::LogStore;
 use crate::raft::{Identity, RaftHandle, RaftNode};
+use crate::task_managers::TaskManagers;
 
 /// Calls under way get this long at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Entry point of the role.
 pub struct JobManager;
@@ -70,7 +82,27 @@ impl JobManager {
             .map_err(crate::raft::node::StartError::from)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (node, raft) = RaftNode::start(log, &identity, &peers, tls.as_ref(), &tasks, &stop)?;
-        let server = serve(listener, tls.as_ref(), &identity, &raft, &stop)?;
+        let leader = Leader::new(raft.clone(), peers);
+        let surroundings = surroundings(&config, &raft, tls.clone());
+        tasks.spawn(leader.clone().run(surroundings, stop.clone()));
+        let services = Services {
+            raft: RaftService {
+                identity,
+                raft: raft.clone(),
+            },
+            control: ControlService {
+                cluster_id: config.cluster_id.clone(),
+                leader: leader.clone(),
+                heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            },
+            jobs: Jobs {
+                cluster_id: config.cluster_id.clone(),
+                leader,
+                job_defaults: config.job_defaults.clone(),
+                advertised: advertised.clone(),
+            },
+        };
+        let server = services.serve(listener, tls.as_ref(), &stop)?;
         tracing::info!(%address, cluster = %config.cluster_id, id = settings.id, "job manager serves");
         Ok(JobManagerHandle {
             address,
@@ -120,41 +152,80 @@ fn members(
     Ok((1..).zip(peers).collect())
 }
 
-fn serve(
-    listener: TcpListener,
-    tls: Option<&TlsMaterial>,
-    identity: &Identity,
-    raft: &RaftHandle,
-    stop: &CancellationToken,
-) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, JobManagerError> {
-    let failed = |error: &dyn std::fmt::Display| JobManagerError::Server(error.to_string());
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(weir_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| failed(&error))?;
-    let (_, health) = tonic_health::server::health_reporter();
-    let raft_service = RaftTransportServer::new(RaftService {
-        identity: identity.clone(),
+fn surroundings(config: &Config, raft: &RaftHandle, tls: Option<TlsMaterial>) -> Surroundings {
+    let settings = &config.jobmanager;
+    let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX / 4);
+    Surroundings {
+        cluster_id: config.cluster_id.clone(),
         raft: raft.clone(),
-    })
-    .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES);
-    let mut builder = Server::builder();
-    if let Some(tls) = tls {
-        builder = builder
-            .tls_config(tls.server())
-            .map_err(|error| failed(&error))?;
+        s3: config.s3.clone(),
+        task_managers: Arc::new(TaskManagers::new(tls)),
+        clock: Clock::System,
+        limits: Limits {
+            slot_timeout_ms: ms(settings.slot_timeout_ms),
+            reattach_timeout_ms: ms(settings.reattach_timeout_ms),
+            restarting_timeout_ms: ms(settings
+                .reattach_timeout_ms
+                .min(settings.heartbeat_timeout_ms)),
+        },
+        heartbeat_timeout_ms: ms(settings.heartbeat_timeout_ms),
     }
-    let router = builder
-        .tcp_nodelay(true)
-        .add_service(reflection)
-        .add_service(health)
-        .add_service(raft_service);
-    let stopped = stop.clone().cancelled_owned();
-    Ok(tokio::spawn(router.serve_with_incoming_shutdown(
-        TcpListenerStream::new(listener),
-        stopped,
-    )))
+}
+
+struct Services {
+    raft: RaftService,
+    control: ControlService,
+    jobs: Jobs,
+}
+
+impl Services {
+    fn serve(
+        self,
+        listener: TcpListener,
+        tls: Option<&TlsMaterial>,
+        stop: &CancellationToken,
+    ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, JobManagerError> {
+        let failed = |error: &dyn std::fmt::Display| JobManagerError::Server(error.to_string());
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(weir_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|error| failed(&error))?;
+        let (_, health) = tonic_health::server::health_reporter();
+        let bytes = limits::CONTROL_MESSAGE_BYTES;
+        let mut builder = Server::builder();
+        if let Some(tls) = tls {
+            builder = builder
+                .tls_config(tls.server())
+                .map_err(|error| failed(&error))?;
+        }
+        let router = builder
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(reflection)
+            .add_service(health)
+            .add_service(
+                RaftTransportServer::new(self.raft)
+                    .max_decoding_message_size(bytes)
+                    .max_encoding_message_size(bytes),
+            )
+            .add_service(
+                JobManagerControlServer::new(self.control)
+                    .max_decoding_message_size(bytes)
+                    .max_encoding_message_size(bytes),
+            )
+            .add_service(
+                JobServiceServer::new(self.jobs)
+                    .max_decoding_message_size(bytes)
+                    .max_encoding_message_size(bytes),
+            );
+        let stopped = stop.clone().cancelled_owned();
+        Ok(tokio::spawn(router.serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            stopped,
+        )))
+    }
 }
 
 impl JobManagerHandle {
@@ -202,7 +273,7 @@ impl JobManagerHandle {
     }
 
     /// Ends everything it started. Jobs go on: their task managers look for another leader.
-    pub async fn shutdown(mut self) -> Result<(), JobManagerError> {
+    pub async fn shutdown(mut self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -214,9 +285,10 @@ impl JobManagerHandle {
             self.server.abort();
         }
         let node = self.node;
-        tokio::task::spawn_blocking(move || node.stop())
-            .await
-            .map_err(|error| JobManagerError::Stopped(error.to_string()))?
-            .map_err(JobManagerError::Stopped)
+        match tokio::task::spawn_blocking(move || node.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("Raft had ended before: {error}"),
+            Err(error) => tracing::error!("Raft could not be ended: {error}"),
+        }
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use protobuf::Message as _;
 use raft::prelude::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};

@@ -8,5 +8,5 @@ pub mod network;
 pub mod node;
 mod snapshot;
 
-pub use log_store::{Identity, LogStoreError};
+pub use log_store::Identity;
 pub use node::{ProposeError, RaftHandle, RaftNode, RaftStatus};

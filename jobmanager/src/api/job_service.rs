@@ -1,0 +1,224 @@
+//! JobService: what users call.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+use weir_common::ids::JobId;
+use weir_proto::v1;
+use weir_proto::v1::job_service_server::JobService;
+use weir_snapshot::{Store, paths};
+
+use super::{job_status, submit};
+use crate::job::driver::{JobHandle, Message, Reply};
+use crate::leader::Leader;
+use crate::leadership::Leadership;
+use crate::meta::view::{has_ended, state_name};
+
+/// See the file's head.
+pub struct Jobs {
+    /// Name of the cluster.
+    pub cluster_id: String,
+    /// Who leads.
+    pub leader: Leader,
+    /// Defaults of jobs, under Flink's keys.
+    pub job_defaults: BTreeMap<String, String>,
+    /// HOST:PORT of this member.
+    pub advertised: String,
+}
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    async fn submit_job(
+        &self,
+        request: Request<v1::SubmitJobRequest>,
+    ) -> Result<Response<v1::SubmitJobResponse>, Status> {
+        let leader = self.leader.get()?;
+        let job_ids = submit::submit(&leader, &self.job_defaults, request.into_inner()).await?;
+        Ok(Response::new(v1::SubmitJobResponse { job_ids }))
+    }
+
+    async fn list_jobs(
+        &self,
+        _request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let leader = self.leader.get()?;
+        let records: Vec<_> = leader.raft.view().read().jobs().cloned().collect();
+        let jobs = records
+            .iter()
+            .map(|record| {
+                let status = leader.job(&record.job_id).map(|job| job.status());
+                job_status::summary(record, status.as_ref())
+            })
+            .collect();
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let leader = self.leader.get()?;
+        let record = record(&leader, &request.into_inner().job_id)?;
+        Ok(Response::new(job_status::details(&leader, &record)))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let leader = self.leader.get()?;
+        let record = record(&leader, &request.into_inner().job_id)?;
+        match record.state() {
+            v1::JobState::Canceled => return Ok(Response::new(v1::CancelJobResponse {})),
+            state if has_ended(state) => return Err(ended(&record)),
+            _ => {}
+        }
+        let job = running(&leader, &record)?;
+        ask(&job, Message::Cancel).await?;
+        Ok(Response::new(v1::CancelJobResponse {}))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<v1::TriggerSavepointRequest>,
+    ) -> Result<Response<v1::TriggerSavepointResponse>, Status> {
+        let request = request.into_inner();
+        let leader = self.leader.get()?;
+        let record = record(&leader, &request.job_id)?;
+        if has_ended(record.state()) {
+            return Err(ended(&record));
+        }
+        let base = savepoint_folder(&leader, &record, &request.directory)?;
+        let job = running(&leader, &record)?;
+        let path = ask(&job, |reply| Message::Savepoint(base, reply)).await?;
+        Ok(Response::new(v1::TriggerSavepointResponse { path }))
+    }
+
+    async fn stop_job(
+        &self,
+        request: Request<v1::StopJobRequest>,
+    ) -> Result<Response<v1::StopJobResponse>, Status> {
+        let request = request.into_inner();
+        let leader = self.leader.get()?;
+        let record = record(&leader, &request.job_id)?;
+        if has_ended(record.state()) {
+            // The answer to the first try of the same request was lost.
+            let same = !request.request_id.is_empty()
+                && record.stop_request_id == request.request_id
+                && record.state() == v1::JobState::Finished;
+            let savepoint = record.checkpoints.iter().rev().find(|c| c.savepoint);
+            return match savepoint {
+                Some(savepoint) if same => Ok(Response::new(v1::StopJobResponse {
+                    savepoint_path: savepoint.path.clone(),
+                })),
+                _ => Err(ended(&record)),
+            };
+        }
+        let base = savepoint_folder(&leader, &record, &request.savepoint_directory)?;
+        let job = running(&leader, &record)?;
+        let request_id = match request.request_id {
+            id if id.is_empty() => uuid::Uuid::new_v4().simple().to_string(),
+            id => id,
+        };
+        let savepoint_path = ask(&job, |reply| Message::Stop(base, request_id, reply)).await?;
+        Ok(Response::new(v1::StopJobResponse { savepoint_path }))
+    }
+
+    async fn get_cluster(
+        &self,
+        _request: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        let leader = self.leader.get()?;
+        let members = leader.members.lock();
+        let task_managers = members
+            .iter()
+            .map(|(id, member)| v1::TaskManagerInfo {
+                task_manager_id: id.clone(),
+                address: member.address.clone(),
+                slots: member.slots,
+                free_slots: members.free_slots(id),
+                last_heartbeat_ms: member.heard_wall_ms,
+            })
+            .collect();
+        Ok(Response::new(v1::GetClusterResponse {
+            cluster_id: self.cluster_id.clone(),
+            leader: self.advertised.clone(),
+            leader_term: leader.term,
+            task_managers,
+            job_managers: self.leader.peers().values().cloned().collect(),
+        }))
+    }
+}
+
+fn record(leader: &Leadership, job_id: &str) -> Result<Arc<v1::JobRecord>, Status> {
+    let id: JobId = job_id
+        .parse()
+        .map_err(|error: weir_common::ids::InvalidJobId| {
+            Status::invalid_argument(error.to_string())
+        })?;
+    leader
+        .raft
+        .view()
+        .read()
+        .job(id.as_str())
+        .ok_or_else(|| Status::not_found(format!("there is no job {id}")))
+}
+
+fn ended(record: &v1::JobRecord) -> Status {
+    Status::failed_precondition(format!(
+        "job {} has ended, it is {}",
+        record.job_id,
+        state_name(record.state())
+    ))
+}
+
+fn running(leader: &Arc<Leadership>, record: &v1::JobRecord) -> Result<JobHandle, Status> {
+    leader
+        .job(&record.job_id)
+        .ok_or_else(|| Status::unavailable("the job changes hands; try again"))
+}
+
+/// The new folder for a savepoint: below the one of the request, else the job's.
+fn savepoint_folder(
+    leader: &Leadership,
+    record: &v1::JobRecord,
+    directory: &str,
+) -> Result<String, Status> {
+    let default = record
+        .graph
+        .as_ref()
+        .and_then(|graph| graph.checkpoint.as_ref())
+        .map(|checkpoint| checkpoint.savepoint_directory.as_str())
+        .unwrap_or_default();
+    let directory = if directory.is_empty() {
+        default
+    } else {
+        directory
+    };
+    if directory.is_empty() {
+        return Err(Status::invalid_argument(
+            "no folder for the savepoint: name one, or set 'execution.checkpointing.savepoint-dir' for the job",
+        ));
+    }
+    let store = Store::open(directory, &leader.s3)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let id: JobId = record
+        .job_id
+        .parse()
+        .map_err(|_| Status::internal("the job's id is damaged"))?;
+    Ok(paths::new_savepoint_folder(store.url(), &id))
+}
+
+async fn ask<T>(job: &JobHandle, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Status> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || Status::unavailable("the job changes hands; try again");
+    if !job.send(message(reply)).await {
+        return Err(gone());
+    }
+    match answer.await {
+        Ok(result) => result.map_err(Status::failed_precondition),
+        Err(_) => Err(gone()),
+    }
+}

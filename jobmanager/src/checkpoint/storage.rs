@@ -1,0 +1,234 @@
+//! Snapshots on the object store, as the leader needs them: publish, choose what to restore, check a savepoint, delete what is retained no longer.
+
+use weir_common::config::S3Config;
+use weir_common::ids::{AttemptId, CheckpointId, JobId};
+use weir_proto::v1;
+use weir_snapshot::recovery::{Candidate, Verify, examine};
+use weir_snapshot::{Publication, SnapshotError, Store, gc, paths, publish, read_manifest};
+
+/// Folder in whose terms a snapshot's files are named, and its manifest in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// URL.
+    pub base: String,
+    /// Relative to it.
+    pub manifest: String,
+    /// URL of the folder with the manifest.
+    pub folder: String,
+}
+
+/// URL of a job's checkpoint folder; empty if it has none.
+pub fn base_of(directory: &str, job_id: &JobId) -> String {
+    if directory.is_empty() {
+        return String::new();
+    }
+    paths::checkpoint_base(directory, job_id)
+}
+
+/// Where a snapshot belongs.
+pub fn place_of(checkpoint_base: &str, savepoint_base: &str, id: u64) -> Place {
+    if savepoint_base.is_empty() {
+        let folder = paths::checkpoint_folder(CheckpointId(id));
+        return Place {
+            base: checkpoint_base.to_owned(),
+            manifest: paths::checkpoint_manifest(CheckpointId(id)),
+            folder: format!("{}/{folder}", checkpoint_base.trim_end_matches('/')),
+        };
+    }
+    Place {
+        base: savepoint_base.to_owned(),
+        manifest: paths::METADATA.to_owned(),
+        folder: savepoint_base.to_owned(),
+    }
+}
+
+/// Bytes of the state, and of what was newly uploaded for it.
+pub fn totals(operators: &[v1::OperatorSnapshot]) -> (u64, u64) {
+    let (mut state, mut uploaded) = (0, 0);
+    for operator in operators {
+        if let Some(keyed) = &operator.keyed {
+            state += keyed.files.iter().map(|file| file.size_bytes).sum::<u64>();
+            uploaded += keyed.uploaded_bytes;
+        }
+        let items = operator.states.iter().flat_map(|state| &state.items);
+        state += items.map(|item| item.len() as u64).sum::<u64>();
+    }
+    (state, uploaded)
+}
+
+/// Makes the snapshot the complete one of its id; gives its folder.
+pub async fn publish_manifest(
+    s3: &S3Config,
+    place: &Place,
+    manifest: &v1::Manifest,
+) -> Result<String, String> {
+    let store = Store::open(&place.base, s3).map_err(|error| error.to_string())?;
+    match publish(&store, &place.manifest, manifest).await {
+        Ok(Publication::Ours) => Ok(place.folder.clone()),
+        Ok(Publication::Other(other)) => Err(format!(
+            "{} was written by another leader or attempt ({})",
+            store.url_of(&place.manifest),
+            match other {
+                Some(other) => format!("attempt {}, term {}", other.attempt, other.leader_term),
+                None => "unreadable".to_owned(),
+            }
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What an attempt starts from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Restore {
+    /// 0: from the submission's snapshot, or empty.
+    pub checkpoint_id: u64,
+    /// Absent: empty.
+    pub from: Option<v1::RestoreFrom>,
+}
+
+/// Chooses the newest restore point of a job that is whole. Damaged ones are skipped, with a line in the log; if all are, that is an
+/// error: a job never starts empty when it once had state. `Err((reason, passing))`: whether another try may help.
+pub async fn choose_restore(
+    s3: &S3Config,
+    job: &v1::JobRecord,
+    checkpoint_base: &str,
+) -> Result<Restore, (String, bool)> {
+    let mut damaged = Vec::new();
+    for checkpoint in job.checkpoints.iter().rev() {
+        let savepoint_base = if checkpoint.savepoint {
+            checkpoint.path.as_str()
+        } else {
+            ""
+        };
+        let place = place_of(checkpoint_base, savepoint_base, checkpoint.checkpoint_id);
+        match open(s3, &place, checkpoint.checkpoint_id).await {
+            Ok(from) => {
+                return Ok(Restore {
+                    checkpoint_id: checkpoint.checkpoint_id,
+                    from: Some(from),
+                });
+            }
+            Err(error) if error.is_damage() => {
+                tracing::warn!(
+                    job = %job.job_id, checkpoint = checkpoint.checkpoint_id, path = %checkpoint.path,
+                    "checkpoint is not usable and is skipped, the next older one is tried: {error}"
+                );
+                damaged.push(error.to_string());
+            }
+            Err(error) => return Err((error.to_string(), true)),
+        }
+    }
+    if !damaged.is_empty() {
+        return Err((
+            format!(
+                "none of the {} retained checkpoints is usable: {}",
+                damaged.len(),
+                damaged.join("; ")
+            ),
+            false,
+        ));
+    }
+    if job.from_savepoint.is_empty() {
+        return Ok(Restore::default());
+    }
+    match open_savepoint(s3, &job.from_savepoint).await {
+        Ok(from) => Ok(Restore {
+            checkpoint_id: 0,
+            from: Some(from),
+        }),
+        Err(error) => Err((
+            format!("cannot start from {}: {error}", job.from_savepoint),
+            !error.is_damage(),
+        )),
+    }
+}
+
+async fn open(
+    s3: &S3Config,
+    place: &Place,
+    checkpoint_id: u64,
+) -> Result<v1::RestoreFrom, SnapshotError> {
+    let store = Store::open(&place.base, s3)?;
+    let candidate = Candidate {
+        checkpoint: CheckpointId(checkpoint_id),
+        manifest_path: place.manifest.clone(),
+    };
+    let manifest = examine(&store, &candidate, Verify::Checksums).await?;
+    Ok(v1::RestoreFrom {
+        base: store.url().to_owned(),
+        manifest: Some(manifest),
+    })
+}
+
+/// Opens what a user named: the folder of a savepoint, or of a checkpoint (`.../JOB/chk-N`), with or without `/_metadata`. Its files are
+/// verified.
+pub async fn open_savepoint(s3: &S3Config, path: &str) -> Result<v1::RestoreFrom, SnapshotError> {
+    let folder = path
+        .trim_end_matches('/')
+        .trim_end_matches(paths::METADATA)
+        .trim_end_matches('/');
+    let store = Store::open(folder, s3)?;
+    let manifest = read_manifest(&store, paths::METADATA).await?;
+    let place = match manifest.kind() {
+        v1::SnapshotKind::Checkpoint => {
+            // A checkpoint's files are named from the job's folder, one above.
+            let url = store.url().to_owned();
+            let base = url.rsplit_once('/').map_or("", |(base, _)| base).to_owned();
+            place_of(&base, "", manifest.checkpoint_id)
+        }
+        _ => place_of("", store.url(), manifest.checkpoint_id),
+    };
+    open(s3, &place, manifest.checkpoint_id).await
+}
+
+/// Deletes checkpoints that are retained no longer, as far as no retained one needs their files.
+pub async fn collect(
+    s3: &S3Config,
+    checkpoint_base: &str,
+    dropped: &[u64],
+    retained: &[u64],
+) -> Result<(), SnapshotError> {
+    let store = Store::open(checkpoint_base, s3)?;
+    let mut kept = Vec::new();
+    for id in retained {
+        let path = paths::checkpoint_manifest(CheckpointId(*id));
+        kept.push(read_manifest(&store, &path).await?);
+    }
+    let kept: Vec<&v1::Manifest> = kept.iter().collect();
+    for id in dropped {
+        let path = paths::checkpoint_manifest(CheckpointId(*id));
+        let manifest = read_manifest(&store, &path).await?;
+        gc::drop_checkpoint(&store, &manifest, &kept).await?;
+    }
+    Ok(())
+}
+
+/// Deletes what earlier attempts left behind and nothing names; called before an attempt is deployed.
+pub async fn sweep(
+    s3: &S3Config,
+    job: &v1::JobRecord,
+    checkpoint_base: &str,
+) -> Result<usize, SnapshotError> {
+    let store = Store::open(checkpoint_base, s3)?;
+    let mut kept = Vec::new();
+    for checkpoint in job.checkpoints.iter().filter(|c| !c.savepoint) {
+        let path = paths::checkpoint_manifest(CheckpointId(checkpoint.checkpoint_id));
+        match read_manifest(&store, &path).await {
+            Ok(manifest) => kept.push(manifest),
+            // What cannot be read may name anything: nothing is swept.
+            Err(error) => return Err(error),
+        }
+    }
+    let running = gc::Running {
+        attempt: AttemptId(job.attempt),
+        settled: CheckpointId(job.next_checkpoint_id.saturating_sub(1)),
+    };
+    let kept: Vec<&v1::Manifest> = kept.iter().collect();
+    gc::sweep(&store, &kept, Some(running)).await
+}
+
+/// Deletes all checkpoints of a job that has ended.
+pub async fn delete_all(s3: &S3Config, checkpoint_base: &str) -> Result<usize, SnapshotError> {
+    let store = Store::open(checkpoint_base, s3)?;
+    gc::sweep(&store, &[], None).await
+}

@@ -1,0 +1,186 @@
+//! The subtasks of one attempt, as far as the leader has heard of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_common::ids::{SubtaskId, VertexId};
+use weir_proto::v1;
+use weir_proto::v1::SubtaskState;
+
+use super::Context;
+
+/// Heartbeats in a row without a word about the attempt before it counts as gone from a task manager.
+const SILENT_HEARTBEATS: u32 = 3;
+
+/// Statuses of failed subtasks in heartbeats before they count without their report.
+const BROKEN_HEARTBEATS: u32 = 20;
+
+/// All subtasks of a graph.
+pub fn subtasks_of(graph: &v1::JobGraph) -> BTreeSet<SubtaskId> {
+    graph
+        .vertices
+        .iter()
+        .flat_map(|vertex| {
+            (0..vertex.parallelism).map(|index| SubtaskId {
+                vertex: VertexId(vertex.id),
+                index,
+            })
+        })
+        .collect()
+}
+
+/// States of all subtasks.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// DEPLOYING until something else is heard.
+    pub states: BTreeMap<SubtaskId, SubtaskState>,
+    silent: BTreeMap<String, u32>,
+    broken: BTreeMap<String, u32>,
+}
+
+/// A subtask that ended the attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// With the subtask's name.
+    pub reason: String,
+    /// Restarting can't help.
+    pub fatal: bool,
+}
+
+impl Execution {
+    /// Nothing heard yet.
+    pub fn new(graph: &v1::JobGraph) -> Self {
+        Self {
+            states: subtasks_of(graph)
+                .into_iter()
+                .map(|subtask| (subtask, SubtaskState::Deploying))
+                .collect(),
+            silent: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a report.
+    pub fn report(
+        &mut self,
+        graph: &v1::JobGraph,
+        subtask: SubtaskId,
+        state: SubtaskState,
+        error: &str,
+        fatal: bool,
+    ) -> Result<(), Failure> {
+        let Some(known) = self.states.get_mut(&subtask) else {
+            return Ok(());
+        };
+        let name = vertex_name(graph, subtask);
+        match state {
+            SubtaskState::Failed => Err(Failure {
+                reason: if error.is_empty() {
+                    format!("subtask {subtask} ({name}) failed")
+                } else {
+                    error.to_owned()
+                },
+                fatal,
+            }),
+            SubtaskState::Canceled => Err(Failure {
+                reason: format!("subtask {subtask} ({name}) was cancelled by its task manager"),
+                fatal: false,
+            }),
+            // A heartbeat can be older than a report: states only go forward.
+            newer if newer > *known => {
+                *known = newer;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a heartbeat. A task manager that has nothing of the attempt any more has lost it.
+    pub fn heard(
+        &mut self,
+        context: &Context,
+        task_manager_id: &str,
+        address: &str,
+        subtasks: &[v1::SubtaskStatus],
+    ) -> Result<(), Failure> {
+        let replaced = context
+            .slots
+            .iter()
+            .find(|slot| slot.address == address && slot.task_manager_id != task_manager_id);
+        if let Some(slot) = replaced {
+            return Err(Failure {
+                reason: format!(
+                    "task manager {} at {address} was replaced by a new process",
+                    slot.task_manager_id
+                ),
+                fatal: false,
+            });
+        }
+        for status in subtasks {
+            let Some(subtask) = status.subtask else {
+                continue;
+            };
+            if matches!(
+                status.state(),
+                SubtaskState::Failed | SubtaskState::Canceled
+            ) {
+                // The report with the reason is on its way; only if it got lost does the heartbeat stand for it.
+                let broken = self.broken.entry(task_manager_id.to_owned()).or_default();
+                *broken += 1;
+                if *broken < BROKEN_HEARTBEATS {
+                    continue;
+                }
+            }
+            self.report(&context.graph, subtask.into(), status.state(), "", false)?;
+        }
+        let used = context
+            .slots
+            .iter()
+            .any(|slot| slot.task_manager_id == task_manager_id);
+        if !used || !subtasks.is_empty() {
+            self.silent.remove(task_manager_id);
+            return Ok(());
+        }
+        let silent = self.silent.entry(task_manager_id.to_owned()).or_default();
+        *silent += 1;
+        if *silent < SILENT_HEARTBEATS {
+            return Ok(());
+        }
+        Err(Failure {
+            reason: format!(
+                "task manager {task_manager_id} at {address} runs no subtask of the job any more"
+            ),
+            fatal: false,
+        })
+    }
+
+    /// Every subtask has reported that it runs, or is further.
+    pub fn all_run(&self) -> bool {
+        self.states
+            .values()
+            .all(|state| *state >= SubtaskState::Running)
+    }
+
+    /// Every subtask has seen the end of its data.
+    pub fn all_ended(&self) -> bool {
+        self.states
+            .values()
+            .all(|state| *state >= SubtaskState::EndOfData)
+    }
+
+    /// Those that have not reported that they run.
+    pub fn missing(&self) -> usize {
+        self.states
+            .values()
+            .filter(|state| **state < SubtaskState::Running)
+            .count()
+    }
+}
+
+/// The vertex' name, for people.
+pub fn vertex_name(graph: &v1::JobGraph, subtask: SubtaskId) -> &str {
+    graph
+        .vertices
+        .iter()
+        .find(|vertex| vertex.id == subtask.vertex.0)
+        .map_or("?", |vertex| vertex.name.as_str())
+}

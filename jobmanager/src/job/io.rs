@@ -1,0 +1,245 @@
+//! What a job tells its task managers: each call goes to all that the attempt runs on, at the same time.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tonic::{Code, Status};
+use weir_common::backoff::Backoff;
+use weir_common::limits::CONTROL_CALL_TIMEOUT;
+use weir_proto::v1;
+
+use crate::task_managers::{TaskManagers, call};
+
+/// A task manager that does not tear an attempt down in this time is not waited for; it is told again with its next heartbeat.
+const TEAR_DOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Commits may have to wait for systems outside.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Tries of the notification that a checkpoint is complete.
+const NOTIFY_TRIES: u32 = 3;
+
+/// An attempt, and where it runs.
+#[derive(Clone)]
+pub struct Attempt {
+    /// Carried by every call.
+    pub fence: v1::Fence,
+    /// Slot k has subtask k of every vertex.
+    pub slots: Vec<v1::SlotPlace>,
+}
+
+impl Attempt {
+    fn task_managers(&self) -> BTreeMap<&str, &str> {
+        self.slots
+            .iter()
+            .map(|slot| (slot.task_manager_id.as_str(), slot.address.as_str()))
+            .collect()
+    }
+
+    /// Calls all task managers; the errors with their names.
+    async fn on_all<'a, F, R>(&'a self, each: F) -> Vec<(String, Status)>
+    where
+        F: Fn(&'a str, &'a str) -> R,
+        R: Future<Output = Result<(), Status>>,
+    {
+        let calls = self.task_managers().into_iter().map(|(id, address)| {
+            let result = each(id, address);
+            async move { (id, result.await) }
+        });
+        let results = join_all(calls).await;
+        results
+            .into_iter()
+            .filter_map(|(id, result)| result.err().map(|status| (id.to_owned(), status)))
+            .collect()
+    }
+}
+
+fn describe(errors: &[(String, Status)]) -> String {
+    let each: Vec<String> = errors
+        .iter()
+        .map(|(id, status)| format!("task manager {id}: {}", status.message()))
+        .collect();
+    each.join("; ")
+}
+
+/// Deploys an attempt. The error says whether another try may help.
+pub async fn deploy(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+    graph: &v1::JobGraph,
+    restore: Option<v1::RestoreFrom>,
+    checkpoint_base: &str,
+) -> Result<(), (String, bool)> {
+    let locations = locations(graph, &attempt.slots);
+    let errors = attempt
+        .on_all(|id, address| {
+            let request = v1::DeployRequest {
+                fence: Some(attempt.fence.clone()),
+                task_manager_id: id.to_owned(),
+                graph: Some(graph.clone()),
+                subtasks: deployments(graph, &attempt.slots, id),
+                locations: locations.clone(),
+                restore: restore.clone(),
+                checkpoint_base: checkpoint_base.to_owned(),
+            };
+            async move {
+                let mut client = pool.client(address)?;
+                call("Deploy", CONTROL_CALL_TIMEOUT, client.deploy(request)).await?;
+                Ok(())
+            }
+        })
+        .await;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let fatal = errors
+        .iter()
+        .any(|(_, status)| status.code() == Code::InvalidArgument);
+    Err((format!("deployment failed: {}", describe(&errors)), !fatal))
+}
+
+fn locations(graph: &v1::JobGraph, slots: &[v1::SlotPlace]) -> Vec<v1::SubtaskLocation> {
+    let mut locations = Vec::new();
+    for vertex in &graph.vertices {
+        for (index, slot) in (0..vertex.parallelism).zip(slots) {
+            locations.push(v1::SubtaskLocation {
+                subtask: Some(v1::SubtaskId {
+                    vertex: vertex.id,
+                    index,
+                }),
+                task_manager_id: slot.task_manager_id.clone(),
+                address: slot.address.clone(),
+            });
+        }
+    }
+    locations
+}
+
+fn deployments(
+    graph: &v1::JobGraph,
+    slots: &[v1::SlotPlace],
+    task_manager_id: &str,
+) -> Vec<v1::SubtaskDeployment> {
+    let mut subtasks = Vec::new();
+    for vertex in &graph.vertices {
+        for (index, slot) in (0..vertex.parallelism).zip(slots) {
+            if slot.task_manager_id == task_manager_id {
+                subtasks.push(v1::SubtaskDeployment {
+                    subtask: Some(v1::SubtaskId {
+                        vertex: vertex.id,
+                        index,
+                    }),
+                    slot: slot.slot,
+                });
+            }
+        }
+    }
+    subtasks
+}
+
+/// Starts a checkpoint on all task managers.
+pub async fn trigger(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+    request: v1::TriggerCheckpointRequest,
+) -> Result<(), String> {
+    let errors = attempt
+        .on_all(|_, address| {
+            let request = request.clone();
+            async move {
+                let mut client = pool.client(address)?;
+                let triggered = client.trigger_checkpoint(request);
+                call("TriggerCheckpoint", CONTROL_CALL_TIMEOUT, triggered).await?;
+                Ok(())
+            }
+        })
+        .await;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(format!("could not be triggered: {}", describe(&errors)))
+}
+
+/// Says that a checkpoint is complete, or never will be.
+pub async fn notify(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+    checkpoint_id: u64,
+    completed: bool,
+) -> Result<(), String> {
+    let errors = attempt
+        .on_all(|_, address| notify_one(pool, attempt, address, checkpoint_id, completed))
+        .await;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(describe(&errors))
+}
+
+async fn notify_one(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+    address: &str,
+    checkpoint_id: u64,
+    completed: bool,
+) -> Result<(), Status> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let request = v1::NotifyCheckpointRequest {
+            fence: Some(attempt.fence.clone()),
+            checkpoint_id,
+            completed,
+        };
+        let mut client = pool.client(address)?;
+        let notified = client.notify_checkpoint(request);
+        match call("NotifyCheckpoint", COMMIT_TIMEOUT, notified).await {
+            Ok(_) => return Ok(()),
+            // Commits are idempotent: a lost answer is asked for again.
+            Err(status)
+                if status.code() == Code::Unavailable && tries < NOTIFY_TRIES && completed =>
+            {
+                tokio::time::sleep(Backoff::CALLS.delay_jittered(tries)).await;
+            }
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+/// Tears the attempt down wherever it is reached.
+pub async fn tear_down(pool: &TaskManagers, attempt: &Attempt) {
+    let errors = attempt
+        .on_all(|_, address| async move {
+            let request = v1::CancelRequest {
+                fence: Some(attempt.fence.clone()),
+            };
+            let mut client = pool.client(address)?;
+            call("Cancel", TEAR_DOWN_TIMEOUT, client.cancel(request)).await?;
+            Ok(())
+        })
+        .await;
+    for (id, status) in errors {
+        tracing::info!(
+            job = %attempt.fence.job_id, attempt = attempt.fence.attempt,
+            "task manager {id} did not tear the attempt down: {}", status.message()
+        );
+    }
+}
+
+/// Lets all subtasks end.
+pub async fn finish(pool: &TaskManagers, attempt: &Attempt) -> Result<(), String> {
+    let errors = attempt
+        .on_all(|_, address| async move {
+            let request = v1::FinishRequest {
+                fence: Some(attempt.fence.clone()),
+            };
+            let mut client = pool.client(address)?;
+            call("Finish", CONTROL_CALL_TIMEOUT, client.finish(request)).await?;
+            Ok(())
+        })
+        .await;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(describe(&errors))
+}

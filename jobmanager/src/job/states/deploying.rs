@@ -1,0 +1,76 @@
+//! SCHEDULING, second half: the attempt is in the log; task managers create the subtasks and restore their state.
+
+use super::running::Running;
+use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
+use crate::checkpoint::storage::Restore;
+
+/// Restoring a large state takes time; an attempt that does not get there at all is given up.
+const TIMEOUT_MS: i64 = 600_000;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Deploying {
+    pub(super) execution: Execution,
+    accepted: bool,
+    since_ms: i64,
+}
+
+impl Deploying {
+    pub(super) fn enter(context: &mut Context, restore: Restore) -> State {
+        context.deployed = true;
+        context.ask(Action::Deploy(restore));
+        State::Deploying(Self {
+            execution: Execution::new(&context.graph),
+            accepted: false,
+            since_ms: context.now_ms,
+        })
+    }
+
+    pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        let result = match input {
+            Input::Deployed(attempt, result) if attempt == context.attempt => {
+                self.accepted = true;
+                result.map_err(|(reason, passing)| Failure {
+                    reason,
+                    fatal: !passing,
+                })
+            }
+            Input::Subtask {
+                subtask,
+                state,
+                error,
+                fatal,
+            } => self
+                .execution
+                .report(&context.graph, subtask, state, &error, fatal),
+            Input::Heard {
+                task_manager_id,
+                address,
+                subtasks,
+            } if self.accepted => {
+                self.execution
+                    .heard(context, &task_manager_id, &address, &subtasks)
+            }
+            Input::Lost(gone) => match context.uses_any(&gone) {
+                Some(id) => Err(lost(&id)),
+                None => Ok(()),
+            },
+            Input::Tick if context.now_ms - self.since_ms > TIMEOUT_MS => Err(Failure {
+                reason: format!(
+                    "{} subtasks did not start within {} s",
+                    self.execution.missing(),
+                    TIMEOUT_MS / 1000
+                ),
+                fatal: false,
+            }),
+            _ => Ok(()),
+        };
+        if let Err(failure) = result {
+            return fail(context, failure);
+        }
+        if self.accepted && self.execution.all_run() {
+            return Running::enter(context, self.execution);
+        }
+        State::Deploying(self)
+    }
+}

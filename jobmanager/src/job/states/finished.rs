@@ -1,0 +1,59 @@
+//! FINISHED: all data has ended and everything is committed; the subtasks end, then the log says so.
+
+use weir_proto::v1;
+
+use super::{Action, Context, Failure, Input, Output, State, fail};
+use crate::meta::command;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Finished {
+    /// The folder of the savepoint that the job was stopped at.
+    savepoint: Option<String>,
+    /// A snapshot behind the last record is complete and committed.
+    settled: bool,
+}
+
+impl Finished {
+    pub(super) fn enter(context: &mut Context, savepoint: Option<String>, settled: bool) -> State {
+        context.waiting.clear();
+        context.ask(Action::Finish);
+        State::Finished(Self { savepoint, settled })
+    }
+
+    pub(super) fn on(self, context: &mut Context, input: Input) -> State {
+        match input {
+            Input::Finished(attempt, Err(reason))
+                if attempt == context.attempt && !self.settled =>
+            {
+                fail(
+                    context,
+                    Failure {
+                        reason: format!("the subtasks could not be ended: {reason}"),
+                        fatal: false,
+                    },
+                )
+            }
+            // With everything committed it does not matter how the subtasks ended.
+            Input::Finished(attempt, _) if attempt == context.attempt => {
+                let entry = command::end(&context.job_id, v1::JobState::Finished, "");
+                context.ask(Action::Record(v1::JobState::Finished, entry));
+                State::Finished(self)
+            }
+            Input::Recorded(v1::JobState::Finished, Ok(())) => {
+                if let Some(path) = self.savepoint {
+                    context.ask(Action::Answer(Output::Stopped(Ok(path))));
+                }
+                context.ask(Action::ReleaseSlots);
+                context.ask(Action::Clean);
+                context.ask(Action::Done);
+                State::Ended
+            }
+            Input::Recorded(v1::JobState::Finished, Err(_)) => {
+                context.ask(Action::Reload);
+                State::Ended
+            }
+            _ => State::Finished(self),
+        }
+    }
+}

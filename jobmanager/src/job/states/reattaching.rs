@@ -1,0 +1,116 @@
+//! A new leader has a job of which an attempt runs, or may run. Task managers go on without a leader and report here; when all subtasks
+//! are there, the job goes on as if nothing had happened. What is missing after a while is lost, and the job is restarted.
+
+use weir_proto::v1;
+
+use super::running::Running;
+use super::stopping::Stopping;
+use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
+use crate::checkpoint::coordinator::Request;
+use crate::meta::command;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Reattaching {
+    pub(super) execution: Execution,
+    recorded: v1::JobState,
+    stop: (String, String),
+    deadline_ms: i64,
+    newest_checkpoint_id: u64,
+    last_allocated_id: u64,
+}
+
+impl Reattaching {
+    pub(super) fn enter(
+        context: &mut Context,
+        record: &v1::JobRecord,
+        newest_checkpoint_id: u64,
+    ) -> State {
+        let recorded = record.state();
+        let patience_ms = if recorded == v1::JobState::Scheduling {
+            context.limits.restarting_timeout_ms
+        } else {
+            context.limits.reattach_timeout_ms
+        };
+        context.waiting = "waits for its task managers to report to the new leader".to_owned();
+        State::Reattaching(Self {
+            execution: Execution::new(&context.graph),
+            recorded,
+            stop: (
+                record.stop_directory.clone(),
+                record.stop_request_id.clone(),
+            ),
+            deadline_ms: context.now_ms + patience_ms,
+            newest_checkpoint_id,
+            last_allocated_id: record.next_checkpoint_id.saturating_sub(1),
+        })
+    }
+
+    pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        let result = match input {
+            Input::Subtask {
+                subtask,
+                state,
+                error,
+                fatal,
+            } => self
+                .execution
+                .report(&context.graph, subtask, state, &error, fatal),
+            Input::Heard {
+                task_manager_id,
+                address,
+                subtasks,
+            } => self
+                .execution
+                .heard(context, &task_manager_id, &address, &subtasks),
+            Input::Lost(gone) => match context.uses_any(&gone) {
+                Some(id) => Err(lost(&id)),
+                None => Ok(()),
+            },
+            Input::Tick if context.now_ms >= self.deadline_ms => Err(Failure {
+                reason: format!(
+                    "after a change of leader {} of {} subtasks were not heard of",
+                    self.execution.missing(),
+                    self.execution.states.len()
+                ),
+                fatal: false,
+            }),
+            _ => Ok(()),
+        };
+        if let Err(failure) = result {
+            return fail(context, failure);
+        }
+        if self.execution.all_run() {
+            return self.attached(context);
+        }
+        State::Reattaching(self)
+    }
+
+    fn attached(self, context: &mut Context) -> State {
+        // The old leader may have gone between the log and the commit, or in the middle of a snapshot.
+        if self.newest_checkpoint_id > 0 {
+            context.ask(Action::Checkpoint(Request::Notify {
+                id: self.newest_checkpoint_id,
+                completed: true,
+            }));
+        }
+        if self.last_allocated_id > self.newest_checkpoint_id {
+            context.ask(Action::Checkpoint(Request::Notify {
+                id: self.last_allocated_id,
+                completed: false,
+            }));
+        }
+        if self.recorded == v1::JobState::Scheduling {
+            let running = command::set_state(&context.job_id, v1::JobState::Running);
+            context.ask(Action::Record(v1::JobState::Running, running));
+        }
+        let running = Running::resume(context, self.execution);
+        if self.recorded == v1::JobState::Stopping {
+            let (base, request_id) = self.stop;
+            // The old leader may have written a manifest into its folder: this one takes another.
+            let base = format!("{base}-{}", self.last_allocated_id + 1);
+            return Stopping::resume(context, running, base, request_id);
+        }
+        running.after_report(context)
+    }
+}

@@ -1,0 +1,85 @@
+//! RESTARTING: the failure is in the log; the attempt is torn down, and after a delay the next one follows.
+
+use std::time::Duration;
+
+use weir_proto::v1;
+
+use super::failed::Failed;
+use super::scheduling::Scheduling;
+use super::{Action, Context, Input, State};
+use crate::meta::command;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Restarting {
+    recorded: bool,
+    torn_down: bool,
+    until_ms: i64,
+}
+
+impl Restarting {
+    pub(super) fn enter(context: &mut Context, reason: String, delay: Duration) -> State {
+        let entry = command::restarting(&context.job_id, &reason);
+        context.ask(Action::Record(v1::JobState::Restarting, entry));
+        context.waiting.clear();
+        let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 4);
+        State::Restarting(Self {
+            recorded: false,
+            torn_down: false,
+            until_ms: context.now_ms + delay_ms,
+        })
+    }
+
+    /// An earlier leader was here: what it did not tear down is torn down now.
+    pub(super) fn resume(context: &mut Context) -> State {
+        let state = Self {
+            recorded: true,
+            torn_down: false,
+            until_ms: context.now_ms,
+        };
+        state.tear_down(context)
+    }
+
+    fn tear_down(mut self, context: &mut Context) -> State {
+        if context.deployed {
+            context.ask(Action::TearDown);
+            return State::Restarting(self);
+        }
+        self.torn_down = true;
+        context.ask(Action::ReleaseSlots);
+        self.when_due(context)
+    }
+
+    pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        match input {
+            Input::Recorded(v1::JobState::Restarting, Ok(())) if !self.recorded => {
+                self.recorded = true;
+                self.tear_down(context)
+            }
+            Input::Recorded(v1::JobState::Restarting, Err(_)) => {
+                context.ask(Action::Reload);
+                State::Ended
+            }
+            Input::TornDown(attempt) if attempt == context.attempt => {
+                self.torn_down = true;
+                context.ask(Action::ReleaseSlots);
+                self.when_due(context)
+            }
+            // The cause can arrive behind its effect on other subtasks.
+            Input::Subtask {
+                state: v1::SubtaskState::Failed,
+                error,
+                fatal: true,
+                ..
+            } => Failed::enter(context, error),
+            _ => self.when_due(context),
+        }
+    }
+
+    fn when_due(self, context: &mut Context) -> State {
+        if self.recorded && self.torn_down && context.now_ms >= self.until_ms {
+            return Scheduling::enter(context);
+        }
+        State::Restarting(self)
+    }
+}

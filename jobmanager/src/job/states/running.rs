@@ -1,0 +1,140 @@
+//! RUNNING: subtasks report, snapshots are taken; ends when all data has ended, when something fails, or when a user says so.
+
+use weir_proto::v1;
+
+use super::finished::Finished;
+use super::{
+    Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots, lost,
+};
+use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
+use crate::job::execution::subtasks_of;
+use crate::meta::command;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) execution: Execution,
+    pub(super) coordinator: Coordinator,
+    ending: bool,
+}
+
+/// What handling the coordinator's requests came to.
+pub(super) enum Course {
+    On,
+    Settled(String),
+    Failed(Failure),
+}
+
+impl Running {
+    /// All subtasks run, for the first time in this attempt.
+    pub(super) fn enter(context: &mut Context, execution: Execution) -> State {
+        let running = command::set_state(&context.job_id, v1::JobState::Running);
+        context.ask(Action::Record(v1::JobState::Running, running));
+        Self::resume(context, execution).after_report(context)
+    }
+
+    /// All subtasks run; the log knows it already.
+    pub(super) fn resume(context: &mut Context, execution: Execution) -> Self {
+        context.waiting.clear();
+        context.policy.running(context.now_ms);
+        let coordinator = Coordinator::new(
+            Settings::of(&context.graph),
+            subtasks_of(&context.graph),
+            context.now_ms,
+        );
+        Self {
+            execution,
+            coordinator,
+            ending: false,
+        }
+    }
+
+    pub(super) fn savepoint(self, context: &mut Context, ticket: Ticket, base: String) -> State {
+        self.coordinate(context, Event::Wanted(Purpose::Savepoint { ticket, base }))
+    }
+
+    pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        let result = match input {
+            Input::Tick => return self.coordinate(context, Event::Tick),
+            Input::Checkpoint(attempt, event) if attempt == context.attempt => {
+                return self.coordinate(context, event);
+            }
+            Input::Subtask {
+                subtask,
+                state,
+                error,
+                fatal,
+            } => self
+                .execution
+                .report(&context.graph, subtask, state, &error, fatal),
+            Input::Heard {
+                task_manager_id,
+                address,
+                subtasks,
+            } => self
+                .execution
+                .heard(context, &task_manager_id, &address, &subtasks),
+            Input::Lost(gone) => match context.uses_any(&gone) {
+                Some(id) => Err(lost(&id)),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => self.after_report(context),
+            Err(failure) => self.failed(context, failure),
+        }
+    }
+
+    /// When all data has ended, one more checkpoint makes everything final; without a place for it there is nothing to wait for.
+    pub(super) fn after_report(mut self, context: &mut Context) -> State {
+        if self.ending || !self.execution.all_ended() {
+            return State::Running(self);
+        }
+        self.ending = true;
+        self.coordinator.stop_periodic();
+        if !context.has_checkpoint_directory() {
+            give_up_snapshots(context, self.coordinator, "the job has finished");
+            return Finished::enter(context, None, false);
+        }
+        self.coordinate(context, Event::Wanted(Purpose::Final))
+    }
+
+    fn coordinate(mut self, context: &mut Context, event: Event) -> State {
+        let requests = self.coordinator.step(context.now_ms, event);
+        match carry_out(context, requests) {
+            Course::On => State::Running(self),
+            Course::Settled(_) => {
+                give_up_snapshots(context, self.coordinator, "the job has finished");
+                Finished::enter(context, None, true)
+            }
+            Course::Failed(failure) => self.failed(context, failure),
+        }
+    }
+
+    fn failed(self, context: &mut Context, failure: Failure) -> State {
+        give_up_snapshots(context, self.coordinator, &failure.reason);
+        fail(context, failure)
+    }
+}
+
+/// Passes the coordinator's requests on. Shared with STOPPING.
+pub(super) fn carry_out(context: &mut Context, requests: Vec<Request>) -> Course {
+    let mut course = Course::On;
+    for request in requests {
+        match request {
+            Request::Answer(ticket, result) => {
+                context.ask(Action::Answer(Output::Savepoint(ticket, result)));
+            }
+            Request::Settled(path) => course = Course::Settled(path),
+            Request::FailOver(reason) => {
+                course = Course::Failed(Failure {
+                    reason,
+                    fatal: false,
+                });
+            }
+            request => context.ask(Action::Checkpoint(request)),
+        }
+    }
+    course
+}

@@ -1,0 +1,384 @@
+//! What exists only while this member leads: the task managers that report to it and the tasks that drive the jobs.
+//!
+//! Everything here is rebuilt by the next leader from the log and from what task managers say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_common::clock::Clock;
+use weir_common::config::S3Config;
+use weir_common::ids::JobId;
+use weir_common::metric_names;
+use weir_proto::v1;
+use weir_proto::v1::meta_command::Command;
+
+use crate::checkpoint::storage;
+use crate::job::Limits;
+use crate::job::action::Input;
+use crate::job::driver::{Driver, JobHandle, Message};
+use crate::members::Members;
+use crate::meta::view::{has_ended, state_name};
+use crate::meta::{Outcome, command};
+use crate::raft::{ProposeError, RaftHandle};
+use crate::task_managers::TaskManagers;
+
+/// How often leases are looked at.
+const LEASE_TICK: Duration = Duration::from_millis(50);
+
+/// What a leader needs of its process.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Name of the cluster.
+    pub cluster_id: String,
+    /// The log.
+    pub raft: RaftHandle,
+    /// Access to S3.
+    pub s3: S3Config,
+    /// Connections to task managers.
+    pub task_managers: Arc<TaskManagers>,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Times of the jobs.
+    pub limits: Limits,
+    /// Silence after which a task manager counts as lost.
+    pub heartbeat_timeout_ms: i64,
+}
+
+/// One term of leadership.
+pub struct Leadership {
+    surroundings: Surroundings,
+    /// Raft's term.
+    pub term: u64,
+    /// Registered task managers.
+    pub members: Mutex<Members>,
+    jobs: RwLock<HashMap<String, JobHandle>>,
+    started: Instant,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::ops::Deref for Leadership {
+    type Target = Surroundings;
+
+    fn deref(&self) -> &Surroundings {
+        &self.surroundings
+    }
+}
+
+impl Leadership {
+    /// Takes all jobs over.
+    pub fn begin(surroundings: Surroundings, term: u64) -> Arc<Self> {
+        let leader = Arc::new(Self {
+            surroundings,
+            term,
+            members: Mutex::new(Members::default()),
+            jobs: RwLock::new(HashMap::new()),
+            started: Instant::now(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let records: Vec<_> = leader.raft.view().read().jobs().cloned().collect();
+        for record in records {
+            if !has_ended(record.state()) {
+                leader.open(&record);
+            } else if record.cleaning {
+                leader.clean(&record.job_id);
+            }
+        }
+        leader.spawn(Arc::clone(&leader).watch_leases());
+        leader
+    }
+
+    /// Ends all its tasks and waits for them.
+    pub async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.jobs.write().clear();
+        metrics::gauge!(metric_names::TASK_MANAGERS).set(0.0);
+    }
+
+    /// Milliseconds of a clock that does not jump.
+    pub fn monotonic_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// What every call about an attempt carries.
+    pub fn fence(&self, job_id: &str, attempt: u64) -> v1::Fence {
+        v1::Fence {
+            cluster_id: self.cluster_id.clone(),
+            job_id: job_id.to_owned(),
+            attempt,
+            leader_term: self.term,
+        }
+    }
+
+    /// Enters a command into the log.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let entry = command::at(self.clock.now_ms(), command);
+        self.raft.propose(&entry).await
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Drives a job that has just come into the log, or that an earlier leader left.
+    pub fn open(self: &Arc<Self>, record: &v1::JobRecord) {
+        let Ok(job_id) = record.job_id.parse::<JobId>() else {
+            tracing::error!(job = %record.job_id, "not a job id, the job is left alone");
+            return;
+        };
+        let mut jobs = self.jobs.write();
+        if jobs.contains_key(job_id.as_str()) {
+            return;
+        }
+        let (driver, handle) = Driver::new(
+            Arc::clone(self),
+            job_id.clone(),
+            &record.checkpoint_directory,
+        );
+        jobs.insert(record.job_id.clone(), handle);
+        drop(jobs);
+        let leader = Arc::clone(self);
+        self.spawn(async move {
+            driver.run().await;
+            leader.jobs.write().remove(job_id.as_str());
+        });
+    }
+
+    /// A job that is being driven.
+    pub fn job(&self, job_id: &str) -> Option<JobHandle> {
+        self.jobs.read().get(job_id).cloned()
+    }
+
+    fn all_jobs(&self) -> Vec<(String, JobHandle)> {
+        let jobs = self.jobs.read();
+        jobs.iter()
+            .map(|(id, handle)| (id.clone(), handle.clone()))
+            .collect()
+    }
+
+    /// Attempts among these that nobody wants any more.
+    pub fn stale(&self, running: &[v1::RunningAttempt]) -> Vec<v1::RunningAttempt> {
+        let wanted = |attempt: &&v1::RunningAttempt| {
+            self.job(&attempt.job_id)
+                .is_some_and(|job| job.status().accepts == Some(attempt.attempt))
+        };
+        running
+            .iter()
+            .filter(|attempt| !wanted(attempt))
+            .map(|attempt| v1::RunningAttempt {
+                job_id: attempt.job_id.clone(),
+                attempt: attempt.attempt,
+                subtasks: Vec::new(),
+            })
+            .collect()
+    }
+
+    /// Tells the jobs what a task manager runs.
+    pub fn heard(&self, task_manager_id: &str, address: &str, running: &[v1::RunningAttempt]) {
+        for (job_id, job) in self.all_jobs() {
+            let status = job.status();
+            let Some(attempt) = status.accepts else {
+                continue;
+            };
+            let concerns = |slot: &v1::SlotPlace| {
+                slot.task_manager_id == task_manager_id || slot.address == address
+            };
+            if !status.slots.iter().any(concerns) {
+                continue;
+            }
+            let subtasks = running
+                .iter()
+                .filter(|r| r.job_id == job_id && r.attempt == attempt)
+                .flat_map(|r| r.subtasks.clone())
+                .collect();
+            job.offer(Input::Heard {
+                task_manager_id: task_manager_id.to_owned(),
+                address: address.to_owned(),
+                subtasks,
+            });
+        }
+    }
+
+    /// Tells the jobs that task managers are gone.
+    pub async fn lost(&self, task_managers: &[String]) {
+        if task_managers.is_empty() {
+            return;
+        }
+        for (_, job) in self.all_jobs() {
+            let lost = Input::Lost(task_managers.to_vec());
+            job.send(Message::Input(lost)).await;
+        }
+    }
+
+    async fn watch_leases(self: Arc<Self>) {
+        let mut last_ms = self.monotonic_ms();
+        loop {
+            tokio::time::sleep(LEASE_TICK).await;
+            let now_ms = self.monotonic_ms();
+            let lost = {
+                let mut members = self.members.lock();
+                if now_ms - last_ms > self.heartbeat_timeout_ms / 2 {
+                    tracing::warn!(
+                        "this process did not run for {} ms; task managers get new leases",
+                        now_ms - last_ms
+                    );
+                    members.renew_all(now_ms);
+                }
+                let lost = members.expire(now_ms, self.heartbeat_timeout_ms);
+                metrics::gauge!(metric_names::TASK_MANAGERS).set(members.iter().count() as f64);
+                lost
+            };
+            last_ms = now_ms;
+            for id in &lost {
+                tracing::warn!(
+                    task_manager = %id,
+                    "task manager is lost: silent for more than {} ms", self.heartbeat_timeout_ms
+                );
+            }
+            self.lost(&lost).await;
+            self.count_jobs();
+        }
+    }
+
+    fn count_jobs(&self) {
+        let mut counts: HashMap<&'static str, u32> = HashMap::new();
+        for job in self.raft.view().read().jobs() {
+            *counts.entry(state_name(job.state())).or_default() += 1;
+        }
+        for state in [
+            "CREATED",
+            "SCHEDULING",
+            "RUNNING",
+            "RESTARTING",
+            "STOPPING",
+            "CANCELLING",
+            "FINISHED",
+            "CANCELED",
+            "FAILED",
+        ] {
+            let count = counts.get(state).copied().unwrap_or_default();
+            metrics::gauge!(metric_names::JOBS, "state" => state).set(f64::from(count));
+        }
+    }
+
+    /// Enters a complete checkpoint into the log, then deletes those that are retained no longer.
+    pub async fn complete_checkpoint(
+        self: &Arc<Self>,
+        fence: &v1::Fence,
+        mut info: v1::CheckpointInfo,
+        base: &str,
+    ) -> Result<(), ProposeError> {
+        info.completed_ms = self.clock.now_ms();
+        let before = self.checkpoint_ids(&fence.job_id);
+        let complete = v1::CompleteCheckpointCommand {
+            job_id: fence.job_id.clone(),
+            attempt: fence.attempt,
+            checkpoint: Some(info.clone()),
+        };
+        self.propose(Command::CompleteCheckpoint(complete)).await?;
+        report(&fence.job_id, fence.attempt, &info);
+        let retained = self.checkpoint_ids(&fence.job_id);
+        let dropped: Vec<u64> = before
+            .into_iter()
+            .filter(|id| !retained.contains(id))
+            .collect();
+        if !dropped.is_empty() {
+            let (leader, job_id, base) = (Arc::clone(self), fence.job_id.clone(), base.to_owned());
+            self.spawn(async move {
+                if let Err(error) =
+                    storage::collect(&leader.s3, &base, &dropped, &retained).await
+                {
+                    tracing::warn!(job = %job_id, "old checkpoints {dropped:?} are not deleted yet: {error}");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Ids of the retained checkpoints, without savepoints.
+    fn checkpoint_ids(&self, job_id: &str) -> Vec<u64> {
+        let Some(job) = self.raft.view().read().job(job_id) else {
+            return Vec::new();
+        };
+        let checkpoints = job.checkpoints.iter().filter(|c| !c.savepoint);
+        checkpoints.map(|c| c.checkpoint_id).collect()
+    }
+
+    /// Deletes, beside the start of an attempt, what earlier ones left on the object store.
+    pub fn sweep(self: &Arc<Self>, job_id: &str, base: &str) {
+        let Some(job) = self.raft.view().read().job(job_id) else {
+            return;
+        };
+        if base.is_empty() || job.attempt < 2 {
+            return;
+        }
+        let (leader, base) = (Arc::clone(self), base.to_owned());
+        self.spawn(async move {
+            match storage::sweep(&leader.s3, &job, &base).await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::debug!(job = %job.job_id, "{count} left-over objects were deleted");
+                }
+                Err(error) => {
+                    tracing::debug!(job = %job.job_id, "left-over objects stay for now: {error}");
+                }
+            }
+        });
+    }
+
+    /// Deletes the checkpoints of an ended job.
+    pub fn clean(self: &Arc<Self>, job_id: &str) {
+        let Some(job) = self.raft.view().read().job(job_id) else {
+            return;
+        };
+        let Ok(id) = job_id.parse::<JobId>() else {
+            return;
+        };
+        if !job.cleaning {
+            return;
+        }
+        let leader = Arc::clone(self);
+        self.spawn(async move {
+            let base = storage::base_of(&job.checkpoint_directory, &id);
+            if let Err(error) = storage::delete_all(&leader.s3, &base).await {
+                tracing::warn!(job = %id, "checkpoints under {base} are not deleted: {error}");
+            }
+            let cleaned = v1::JobCleanedCommand {
+                job_id: job.job_id.clone(),
+            };
+            if let Err(error) = leader.propose(Command::JobCleaned(cleaned)).await {
+                tracing::debug!(job = %id, "the next leader cleans up: {error}");
+            }
+        });
+    }
+}
+
+fn report(job_id: &str, attempt: u64, info: &v1::CheckpointInfo) {
+    let job = || job_id.to_owned();
+    metrics::counter!(metric_names::CHECKPOINTS_COMPLETED, "job" => job()).increment(1);
+    metrics::histogram!(metric_names::CHECKPOINT_DURATION, "job" => job())
+        .record(info.duration_ms as f64);
+    metrics::gauge!(metric_names::CHECKPOINT_SIZE, "job" => job()).set(info.state_bytes as f64);
+    metrics::gauge!(metric_names::CHECKPOINT_UPLOADED, "job" => job())
+        .set(info.uploaded_bytes as f64);
+    let what = if info.savepoint {
+        "savepoint"
+    } else {
+        "checkpoint"
+    };
+    tracing::info!(
+        job = %job_id, attempt, checkpoint = info.checkpoint_id, path = %info.path,
+        duration_ms = info.duration_ms, state_bytes = info.state_bytes, uploaded_bytes = info.uploaded_bytes,
+        "{what} is complete"
+    );
+}

@@ -1,0 +1,255 @@
+//! The task managers that the leader knows: their leases, their slots, what they run. Pure; it starts empty with each leader.
+
+use std::collections::BTreeMap;
+
+use weir_proto::v1;
+
+use crate::scheduler::place::{FreeSlots, Shortage, place};
+
+/// One registered task manager.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// HOST:PORT of its services.
+    pub address: String,
+    /// Number of slots.
+    pub slots: u32,
+    /// When it was last heard of, by the leader's monotonic clock.
+    pub heard_ms: i64,
+    /// When it was last heard of, by the wall clock.
+    pub heard_wall_ms: i64,
+    /// What it said it runs.
+    pub running: Vec<v1::RunningAttempt>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Members {
+    members: BTreeMap<String, Member>,
+    /// (task manager, slot) → job. A slot can be held before its task manager has registered with this leader.
+    held: BTreeMap<(String, u32), String>,
+}
+
+impl Members {
+    /// Takes a registration. Gives those that are lost by it: the former process at the same address.
+    pub fn register(
+        &mut self,
+        request: &v1::RegisterTaskManagerRequest,
+        now_ms: i64,
+        wall_ms: i64,
+    ) -> Vec<String> {
+        let replaced: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                member.address == request.address && **id != request.task_manager_id
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &replaced {
+            self.members.remove(id);
+        }
+        let member = Member {
+            address: request.address.clone(),
+            slots: request.slots,
+            heard_ms: now_ms,
+            heard_wall_ms: wall_ms,
+            running: request.running.clone(),
+        };
+        self.members.insert(request.task_manager_id.clone(), member);
+        replaced
+    }
+
+    /// Takes a heartbeat; false if the task manager has to register again.
+    pub fn heartbeat(&mut self, request: &v1::HeartbeatRequest, now_ms: i64, wall_ms: i64) -> bool {
+        let Some(member) = self.members.get_mut(&request.task_manager_id) else {
+            return false;
+        };
+        member.heard_ms = now_ms;
+        member.heard_wall_ms = wall_ms;
+        member.running = request.running.clone();
+        true
+    }
+
+    /// Removes those that were silent for longer than `timeout_ms`.
+    pub fn expire(&mut self, now_ms: i64, timeout_ms: i64) -> Vec<String> {
+        let lost: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| now_ms - member.heard_ms > timeout_ms)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &lost {
+            self.members.remove(id);
+        }
+        lost
+    }
+
+    /// This process did not run for a while and could hear nobody: all leases start anew.
+    pub fn renew_all(&mut self, now_ms: i64) {
+        for member in self.members.values_mut() {
+            member.heard_ms = now_ms;
+        }
+    }
+
+    /// Whether it is registered.
+    pub fn knows(&self, task_manager_id: &str) -> bool {
+        self.members.contains_key(task_manager_id)
+    }
+
+    /// Where it is, if it is registered.
+    pub fn address_of(&self, task_manager_id: &str) -> Option<String> {
+        self.members
+            .get(task_manager_id)
+            .map(|member| member.address.clone())
+    }
+
+    /// All, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
+        self.members.iter()
+    }
+
+    /// Number of its slots that no job holds.
+    pub fn free_slots(&self, task_manager_id: &str) -> u32 {
+        let slots = self
+            .members
+            .get(task_manager_id)
+            .map_or(0, |member| member.slots);
+        let free = (0..slots).filter(|slot| self.is_free(task_manager_id, *slot));
+        u32::try_from(free.count()).unwrap_or(u32::MAX)
+    }
+
+    fn is_free(&self, task_manager_id: &str, slot: u32) -> bool {
+        !self.held.contains_key(&(task_manager_id.to_owned(), slot))
+    }
+
+    /// Gives a job its slots; it holds them until they are released.
+    pub fn allocate(
+        &mut self,
+        job_id: &str,
+        needed: usize,
+    ) -> Result<Vec<v1::SlotPlace>, Shortage> {
+        let free: Vec<FreeSlots> = self
+            .members
+            .iter()
+            .map(|(id, member)| FreeSlots {
+                task_manager_id: id.clone(),
+                slots: (0..member.slots)
+                    .filter(|slot| self.is_free(id, *slot))
+                    .collect(),
+            })
+            .collect();
+        let places: Vec<v1::SlotPlace> = place(&free, needed)?
+            .into_iter()
+            .map(|(task_manager_id, slot)| v1::SlotPlace {
+                address: self
+                    .members
+                    .get(&task_manager_id)
+                    .map(|member| member.address.clone())
+                    .unwrap_or_default(),
+                task_manager_id,
+                slot,
+            })
+            .collect();
+        self.hold(job_id, &places);
+        Ok(places)
+    }
+
+    /// The job has these slots already (from an earlier leader).
+    pub fn hold(&mut self, job_id: &str, places: &[v1::SlotPlace]) {
+        for place in places {
+            self.held.insert(
+                (place.task_manager_id.clone(), place.slot),
+                job_id.to_owned(),
+            );
+        }
+    }
+
+    /// The job holds no slot any more.
+    pub fn release(&mut self, job_id: &str) {
+        self.held.retain(|_, holder| holder != job_id);
+    }
+
+    /// What the task managers said about the subtasks of an attempt: (task manager, status).
+    pub fn subtasks(&self, job_id: &str, attempt: u64) -> Vec<(String, v1::SubtaskStatus)> {
+        let mut found = Vec::new();
+        for (id, member) in &self.members {
+            for running in &member.running {
+                if running.job_id == job_id && running.attempt == attempt {
+                    found.extend(running.subtasks.iter().map(|s| (id.clone(), s.clone())));
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(
+        members: &mut Members,
+        id: &str,
+        address: &str,
+        slots: u32,
+        now_ms: i64,
+    ) -> Vec<String> {
+        let request = v1::RegisterTaskManagerRequest {
+            task_manager_id: id.to_owned(),
+            address: address.to_owned(),
+            slots,
+            ..Default::default()
+        };
+        members.register(&request, now_ms, now_ms)
+    }
+
+    fn heartbeat(members: &mut Members, id: &str, now_ms: i64) -> bool {
+        let request = v1::HeartbeatRequest {
+            task_manager_id: id.to_owned(),
+            ..Default::default()
+        };
+        members.heartbeat(&request, now_ms, now_ms)
+    }
+
+    #[test]
+    fn the_silent_are_lost_and_must_register_again() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        register(&mut members, "b", "h:2", 2, 0);
+        assert!(heartbeat(&mut members, "b", 900));
+        assert_eq!(members.expire(1000, 1000), Vec::<String>::new());
+        assert_eq!(members.expire(1001, 1000), ["a"]);
+        assert!(!heartbeat(&mut members, "a", 1002));
+        members.renew_all(5000);
+        assert!(members.expire(5001, 1000).is_empty());
+    }
+
+    #[test]
+    fn a_new_process_at_the_same_address_replaces_the_old_one() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        assert_eq!(register(&mut members, "a2", "h:1", 2, 1), ["a"]);
+        assert!(register(&mut members, "a2", "h:1", 2, 2).is_empty());
+        assert!(!members.knows("a"));
+    }
+
+    #[test]
+    fn a_slot_has_one_holder() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        let places = members.allocate("j1", 1).unwrap();
+        assert_eq!((places[0].address.as_str(), places[0].slot), ("h:1", 0));
+        // Held by a job of the former leader, before its task manager is there.
+        let other = v1::SlotPlace {
+            task_manager_id: "b".to_owned(),
+            address: "h:2".to_owned(),
+            slot: 0,
+        };
+        members.hold("j2", std::slice::from_ref(&other));
+        register(&mut members, "b", "h:2", 1, 0);
+        assert_eq!(members.allocate("j3", 2).unwrap_err().free, 1);
+        members.release("j2");
+        assert_eq!(members.allocate("j3", 2).unwrap().len(), 2);
+        assert_eq!(members.free_slots("a") + members.free_slots("b"), 0);
+    }
+}

@@ -1,0 +1,3 @@
+//! Which slots a job gets.
+
+pub mod place;
