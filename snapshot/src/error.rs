@@ -105,7 +105,11 @@ impl SnapshotError {
     }
 
     pub(crate) fn store(action: &'static str, url: &str, error: object_store::Error) -> Self {
-        if matches!(error, object_store::Error::NotFound { .. }) && action != "write" {
+        let message = service_words(&error);
+        // A missing bucket is a wrong setting, not a missing object.
+        let no_bucket = message.starts_with("NoSuchBucket");
+        if matches!(error, object_store::Error::NotFound { .. }) && action != "write" && !no_bucket
+        {
             return Self::NotFound {
                 url: url.to_owned(),
             };
@@ -124,7 +128,7 @@ impl SnapshotError {
         Self::Store {
             action,
             url: url.to_owned(),
-            message: service_words(&error),
+            message,
         }
     }
 }
@@ -151,10 +155,27 @@ fn service_words(error: &object_store::Error) -> String {
     match (element("Code"), element("Message")) {
         (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
         (Some(code), _) => code,
-        _ => match text.split_once("error: ") {
-            Some((head, tail)) if head.starts_with("Generic ") => tail.to_owned(),
-            _ => text,
-        },
+        _ => {
+            let words = match text.split_once("error: ") {
+                Some((head, tail)) if head.starts_with("Generic ") => tail.to_owned(),
+                _ => text,
+            };
+            with_root_cause(words, error)
+        }
+    }
+}
+
+/// "error sending request" alone does not tell a refused connection from an unknown host.
+fn with_root_cause(words: String, error: &object_store::Error) -> String {
+    let mut cause = error.source();
+    let mut root = None;
+    while let Some(error) = cause {
+        root = Some(error.to_string());
+        cause = error.source();
+    }
+    match root {
+        Some(root) if !words.contains(&root) => format!("{}: {root}", words.trim_end()),
+        _ => words,
     }
 }
 
@@ -172,6 +193,20 @@ mod tests {
         };
         let shown = SnapshotError::store("write", "s3://b/k", error).to_string();
         assert_eq!(shown, "cannot write s3://b/k: AccessDenied: Access Denied.");
+    }
+
+    #[test]
+    fn a_missing_bucket_is_no_damage() {
+        for (code, damage) in [("NoSuchBucket", false), ("NoSuchKey", true)] {
+            let error = object_store::Error::NotFound {
+                path: "k".to_owned(),
+                source: format!("404: <Code>{code}</Code><Message>No.</Message>").into(),
+            };
+            assert_eq!(
+                SnapshotError::store("read", "s3://b/k", error).is_damage(),
+                damage
+            );
+        }
     }
 
     #[test]

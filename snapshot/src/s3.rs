@@ -11,7 +11,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// No retry is begun later than this after the first try.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-const RETRIES: usize = 8;
+const RETRIES: usize = 10;
 
 /// A client for one bucket. What `config` leaves open comes from AWS' environment variables.
 pub(crate) fn client(bucket: &str, config: &S3Config) -> object_store::Result<AmazonS3> {
@@ -23,7 +23,7 @@ pub(crate) fn client(bucket: &str, config: &S3Config) -> object_store::Result<Am
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(50),
+                init_backoff: Duration::from_millis(100),
                 max_backoff: Duration::from_secs(5),
                 base: 2.0,
             },

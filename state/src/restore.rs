@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rocksdb::{DB, IngestExternalFileOptions, Options, ReadOptions, SstFileWriter, WriteBatch};
+use weir_common::ids::CheckpointId;
 use weir_common::key_group::KeyGroupRange;
 use weir_proto::v1;
 use weir_snapshot::Store;
@@ -17,6 +18,9 @@ use crate::{Result, RocksState, StateError, StateOptions, key};
 
 /// Copied groups are cut into files of about this size.
 const COPY_FILE_BYTES: u64 = 32 << 20;
+/// What the restored checkpoint is called among those of this attempt, which begin with 1: its own number may be higher than
+/// theirs if it was taken by another job.
+const RESTORED: CheckpointId = CheckpointId(0);
 
 /// Where a snapshot's files are.
 #[derive(Debug, Clone)]
@@ -45,7 +49,7 @@ impl RocksState {
         let folder = options.database();
         download(first.files, &folder, &source.base, transfers)?;
         let db = Db::open(&folder, &options.memory)?;
-        if first.groups != options.key_groups || first.groups != first.range {
+        if first.groups != first.range {
             cut_to(&db, first.groups)?;
         }
         for (index, part) in others.iter().enumerate() {
@@ -56,12 +60,12 @@ impl RocksState {
             std::fs::remove_dir_all(&work)
                 .map_err(|e| StateError::local(format!("cannot remove {}", work.display()), &e))?;
         }
-        let shared = if source.share_files {
-            SharedFiles::restored(first.files)
-        } else {
-            SharedFiles::default()
-        };
-        Self::with_database(options, db, shared)
+        if !source.share_files {
+            return Self::with_database(options, db, SharedFiles::default(), None);
+        }
+        let shared = SharedFiles::restored(RESTORED, first.files);
+        let whole = others.is_empty() && first.range == options.key_groups;
+        Self::with_database(options, db, shared, whole.then_some(RESTORED))
     }
 }
 

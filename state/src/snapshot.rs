@@ -31,7 +31,13 @@ impl Drop for SnapshotFolder {
 /// A cut that is not uploaded yet. Dropping it gives it up.
 pub struct PendingSnapshot {
     range: KeyGroupRange,
-    cut: Option<Cut>,
+    work: Work,
+}
+
+enum Work {
+    /// Everything is on the store already.
+    Done(Vec<v1::FileRef>),
+    Upload(Cut),
 }
 
 struct Cut {
@@ -45,7 +51,15 @@ struct Cut {
 impl PendingSnapshot {
     /// Of a state that has nothing.
     pub(crate) fn empty(range: KeyGroupRange) -> Self {
-        Self { range, cut: None }
+        Self::repeated(range, Vec::new())
+    }
+
+    /// Of a state that is on the store as it is.
+    pub(crate) fn repeated(range: KeyGroupRange, files: Vec<v1::FileRef>) -> Self {
+        Self {
+            range,
+            work: Work::Done(files),
+        }
     }
 
     pub(crate) fn new(
@@ -58,7 +72,7 @@ impl PendingSnapshot {
     ) -> Self {
         Self {
             range,
-            cut: Some(Cut {
+            work: Work::Upload(Cut {
                 checkpoint,
                 savepoint,
                 folder,
@@ -71,9 +85,9 @@ impl PendingSnapshot {
     /// Waits for the local checkpoint and uploads what the store does not have. Blocks: must not run on a slot's thread nor on a
     /// thread that drives async tasks (`spawn_blocking` is right). On return all files are durable.
     pub fn run(self, uploader: &Uploader) -> Result<v1::KeyedState> {
-        let (files, uploaded_bytes) = match self.cut {
-            Some(cut) => cut.run(uploader)?,
-            None => (Vec::new(), 0),
+        let (files, uploaded_bytes) = match self.work {
+            Work::Upload(cut) => cut.run(uploader)?,
+            Work::Done(files) => (files, 0),
         };
         Ok(v1::KeyedState {
             key_groups: Some(range_to_proto(self.range)),

@@ -43,6 +43,8 @@ pub struct RocksState {
     options: StateOptions,
     writer: Option<Writer>,
     shared: Arc<Mutex<SharedFiles>>,
+    /// The checkpoint since which nothing was written.
+    unchanged_since: Option<CheckpointId>,
     /// Numbers the local folders of snapshots: an aborted checkpoint's may still be uploading.
     snapshots: u64,
 }
@@ -61,19 +63,23 @@ impl RocksState {
             options,
             writer: None,
             shared: Arc::default(),
+            unchanged_since: None,
             snapshots: 0,
         })
     }
 
+    /// `unchanged_since` is the checkpoint in `shared` of which `db` is the whole and all of it, if it is.
     pub(crate) fn with_database(
         options: StateOptions,
         db: Db,
         shared: SharedFiles,
+        unchanged_since: Option<CheckpointId>,
     ) -> Result<Self> {
         Ok(Self {
             options,
             writer: Some(Writer::of(db)?),
             shared: Arc::new(Mutex::new(shared)),
+            unchanged_since,
             snapshots: 0,
         })
     }
@@ -90,13 +96,18 @@ impl RocksState {
         let Some(writer) = &self.writer else {
             return Ok(PendingSnapshot::empty(range));
         };
+        if !savepoint {
+            let last = self.unchanged_since.replace(checkpoint);
+            let mut shared = self.shared.lock();
+            if let Some(files) = last.and_then(|last| shared.repeat(last, checkpoint)) {
+                return Ok(PendingSnapshot::repeated(range, files));
+            }
+            shared.begin(checkpoint);
+        }
         self.snapshots += 1;
         let name = format!("snapshot-{}", self.snapshots);
         let folder = SnapshotFolder(self.options.folder.join(name));
         let made = writer.checkpoint(folder.0.clone())?;
-        if !savepoint {
-            self.shared.lock().begin(checkpoint);
-        }
         let shared = Arc::clone(&self.shared);
         Ok(PendingSnapshot::new(
             range, checkpoint, savepoint, folder, made, shared,
@@ -173,6 +184,7 @@ impl KeyedState for RocksState {
                 Arc::clone(&self.options.memory),
             )?),
         };
+        self.unchanged_since = None;
         Ok(writer.write(writes)?)
     }
 

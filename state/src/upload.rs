@@ -167,8 +167,7 @@ impl Uploader {
 /// checkpoint could delete the object under the later one.
 #[derive(Debug, Default)]
 pub(crate) struct SharedFiles {
-    /// By local name.
-    confirmed: BTreeMap<String, v1::FileRef>,
+    confirmed: Complete,
     pending: BTreeMap<CheckpointId, Pending>,
 }
 
@@ -179,8 +178,18 @@ enum Pending {
     Begun,
     /// Local name → path on the store.
     Planned(BTreeMap<String, String>),
-    /// All of it is on the store.
-    Uploaded(BTreeMap<String, v1::FileRef>),
+    /// All of it is on the store: files by local name.
+    Uploaded(Files),
+}
+
+type Files = BTreeMap<String, v1::FileRef>;
+
+/// The last checkpoint that is known to be complete.
+#[derive(Debug, Default)]
+struct Complete {
+    /// `None` as long as there is none.
+    id: Option<CheckpointId>,
+    files: Files,
 }
 
 impl Pending {
@@ -194,12 +203,31 @@ impl Pending {
 }
 
 impl SharedFiles {
-    /// After a restore: the files that were taken as they are.
-    pub(crate) fn restored<'a>(files: impl IntoIterator<Item = &'a v1::FileRef>) -> Self {
+    /// After a restore from `id`, with the files that were taken as they are.
+    pub(crate) fn restored(id: CheckpointId, files: &[v1::FileRef]) -> Self {
         Self {
-            confirmed: tables(files),
+            confirmed: Complete {
+                id: Some(id),
+                files: by_name(files),
+            },
             pending: BTreeMap::new(),
         }
+    }
+
+    /// Begins a checkpoint of a state that is as it was at checkpoint `last`: if that one is the confirmed one, its files are all
+    /// that is needed.
+    pub(crate) fn repeat(
+        &mut self,
+        last: CheckpointId,
+        checkpoint: CheckpointId,
+    ) -> Option<Vec<v1::FileRef>> {
+        if self.confirmed.id != Some(last) {
+            return None;
+        }
+        let files = self.confirmed.files.clone();
+        let all = files.values().cloned().collect();
+        self.pending.insert(checkpoint, Pending::Uploaded(files));
+        Some(all)
     }
 
     pub(crate) fn begin(&mut self, checkpoint: CheckpointId) {
@@ -207,12 +235,13 @@ impl SharedFiles {
     }
 
     fn find(&self, checkpoint: CheckpointId, file: &LocalFile) -> Option<v1::FileRef> {
-        let known = self.confirmed.get(&file.name)?;
+        let known = self.confirmed.files.get(&file.name)?;
         let agreed = self
             .pending
             .range(..checkpoint)
             .all(|(_, pending)| pending.path(&file.name) == Some(&known.path));
-        (known.size_bytes == file.size_bytes && agreed).then(|| known.clone())
+        let same = file.can_be_shared() && known.size_bytes == file.size_bytes;
+        (same && agreed).then(|| known.clone())
     }
 
     fn plan(
@@ -235,13 +264,16 @@ impl SharedFiles {
 
     fn uploaded(&mut self, checkpoint: CheckpointId, files: &[v1::FileRef]) {
         if let Some(pending) = self.pending.get_mut(&checkpoint) {
-            *pending = Pending::Uploaded(tables(files));
+            *pending = Pending::Uploaded(by_name(files));
         }
     }
 
     pub(crate) fn confirm(&mut self, checkpoint: CheckpointId) {
         if let Some(Pending::Uploaded(files)) = self.pending.remove(&checkpoint) {
-            self.confirmed = files;
+            self.confirmed = Complete {
+                id: Some(checkpoint),
+                files,
+            };
             // Older ones are subsumed.
             self.pending = self.pending.split_off(&checkpoint);
         }
@@ -252,10 +284,9 @@ impl SharedFiles {
     }
 }
 
-fn tables<'a>(files: impl IntoIterator<Item = &'a v1::FileRef>) -> BTreeMap<String, v1::FileRef> {
+fn by_name(files: &[v1::FileRef]) -> Files {
     files
-        .into_iter()
-        .filter(|file| file.local_name.ends_with(".sst"))
+        .iter()
         .map(|file| (file.local_name.clone(), file.clone()))
         .collect()
 }
@@ -326,6 +357,21 @@ mod tests {
             "3 may yet make its own copy"
         );
         upload(&mut shared, 3, &[stored("1.sst", "a")]);
+        assert_eq!(find(&shared, 4, "1.sst").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn an_unchanged_state_names_the_confirmed_files_again() {
+        let mut shared = SharedFiles::default();
+        let files = [stored("1.sst", "a"), stored("MANIFEST-1", "m")];
+        upload(&mut shared, 1, &files);
+        assert_eq!(shared.repeat(CheckpointId(1), CheckpointId(2)), None);
+        shared.confirm(CheckpointId(1));
+        for id in [2, 3] {
+            let repeated = shared.repeat(CheckpointId(id - 1), CheckpointId(id));
+            assert_eq!(repeated.as_deref(), Some(&files[..]));
+            shared.confirm(CheckpointId(id));
+        }
         assert_eq!(find(&shared, 4, "1.sst").as_deref(), Some("a"));
     }
 

@@ -78,7 +78,7 @@ fn only_what_is_new_is_sent_once_a_checkpoint_is_confirmed() {
         first.files.iter().map(|f| f.size_bytes).sum::<u64>()
     );
 
-    // Not confirmed: the store may have lost it.
+    // Not confirmed: it may be dropped from the store.
     let second = world.checkpoint(&mut state, 2);
     assert!(tables(&second).is_disjoint(&tables(&first)));
 
@@ -126,6 +126,36 @@ fn an_attempt_goes_on_from_the_files_it_was_restored_from() {
         RocksState::restore(options, &[second], &foreign, &world.transfers()).unwrap();
     let third = world.checkpoint(&mut restored, 3);
     assert!(tables(&third).is_disjoint(&tables(&first)));
+}
+
+#[test]
+fn an_unchanged_state_sends_nothing() {
+    let world = World::new();
+    let mut state = world.open("a");
+    fill(&mut state, 50);
+    let first = world.checkpoint(&mut state, 1);
+    state.confirm(CheckpointId(1));
+    for id in [2, 3] {
+        let again = world.checkpoint(&mut state, id);
+        assert_eq!((again.uploaded_bytes, paths(&again)), (0, paths(&first)));
+        state.confirm(CheckpointId(id));
+    }
+    let mut restored = world
+        .restore("b", all_groups(), std::slice::from_ref(&first))
+        .unwrap();
+    assert_eq!(paths(&world.checkpoint(&mut restored, 9)), paths(&first));
+    restored.write(one(1, "k", "v")).unwrap();
+    let changed = world.checkpoint(&mut restored, 10);
+    let mut from_changed = world.restore("c", all_groups(), &[changed]).unwrap();
+    assert_eq!(content(&mut from_changed), content(&mut restored));
+
+    let half = weir_common::key_group::KeyGroupRange { first: 0, last: 7 };
+    let mut half = world.restore("d", half, &[first]).unwrap();
+    let cut = world.checkpoint(&mut half, 11);
+    assert!(
+        cut.uploaded_bytes > 0,
+        "what was cut off must not come back"
+    );
 }
 
 #[test]
