@@ -187,10 +187,9 @@ mod tests {
         let rows = windows(v1::WindowKind::Hop, 10_000, 5_000, "7 1970-01-01T00:00:12");
         assert_eq!(rows, ["+I 7 12 05 15 14.999", "+I 7 12 10 20 19.999"]);
         // A slide longer than the size leaves gaps.
-        assert!(
-            windows(v1::WindowKind::Hop, 2_000, 5_000, "7 1970-01-01T00:00:12").is_empty() == false
-        );
-        assert!(windows(v1::WindowKind::Hop, 2_000, 5_000, "7 1970-01-01T00:00:13").is_empty());
+        let gaps = |row| windows(v1::WindowKind::Hop, 2_000, 5_000, row);
+        assert_eq!(gaps("7 1970-01-01T00:00:11"), ["+I 7 11 10 12 11.999"]);
+        assert!(gaps("7 1970-01-01T00:00:12").is_empty());
     }
 
     #[test]
