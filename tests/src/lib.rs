@@ -1,1 +1,13 @@
+//! Runs the real binary as separate processes against real services, and compares what comes out with what must.
+//!
+//! Owns: processes, services, data sets and oracles for the tests under `tests/`. Must never know: what is inside of the binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+pub mod cluster;
+pub mod eventually;
+pub mod kafka;
+pub mod nexmark;
+pub mod process;
+pub mod rows;
+pub mod services;

@@ -1,0 +1,278 @@
+//! Job managers and task managers as processes on loopback.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::eventually::eventually;
+use crate::process::{Process, run, weir};
+
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What differs from a plain cluster.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterOptions {
+    pub job_managers: usize,
+    pub task_managers: usize,
+    pub slots: u32,
+    /// Endpoint of an S3 server with the test credentials.
+    pub s3_endpoint: Option<String>,
+    pub heartbeat_timeout_ms: Option<u64>,
+    /// YAML lines under `job_defaults:`.
+    pub job_defaults: Vec<(String, String)>,
+    pub cluster_id: Option<String>,
+    /// Folder with ca.pem, cert.pem and key.pem.
+    pub tls: Option<PathBuf>,
+}
+
+/// A cluster in a temporary folder.
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub addresses: Vec<String>,
+    options: ClusterOptions,
+    pub job_managers: Vec<Option<Process>>,
+    pub task_managers: Vec<Option<Process>>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    listener.local_addr().expect("bound").port()
+}
+
+impl Cluster {
+    /// Starts all processes and waits until the task managers are registered.
+    pub fn start(options: ClusterOptions) -> anyhow::Result<Self> {
+        let addresses: Vec<String> = (0..options.job_managers)
+            .map(|_| format!("127.0.0.1:{}", free_port()))
+            .collect();
+        let mut cluster = Self {
+            dir: tempfile::tempdir()?,
+            addresses,
+            job_managers: (0..options.job_managers).map(|_| None).collect(),
+            task_managers: (0..options.task_managers).map(|_| None).collect(),
+            options,
+        };
+        for index in 0..cluster.job_managers.len() {
+            cluster.start_job_manager(index)?;
+        }
+        for index in 0..cluster.task_managers.len() {
+            cluster.start_task_manager(index)?;
+        }
+        let expected = cluster.task_managers.len();
+        eventually(
+            "all task managers register",
+            Duration::from_secs(60),
+            || {
+                let registered = cluster.log_count("job manager", "task manager registered");
+                (registered >= expected).then_some(())
+            },
+        )
+        .or_else(|error| {
+            if cluster.can_list() {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
+        Ok(cluster)
+    }
+
+    fn can_list(&self) -> bool {
+        self.command("list")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+
+    fn log_count(&self, role: &str, text: &str) -> usize {
+        let processes = if role == "job manager" {
+            &self.job_managers
+        } else {
+            &self.task_managers
+        };
+        processes
+            .iter()
+            .flatten()
+            .map(|process| process.log_text().matches(text).count())
+            .sum()
+    }
+
+    /// Whether a log line of any process, now or before a restart, holds the text.
+    pub fn logs_contain(&self, text: &str) -> bool {
+        let logs = std::fs::read_dir(self.dir.path())
+            .into_iter()
+            .flatten()
+            .flatten();
+        logs.filter(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "log")
+        })
+        .any(|entry| {
+            std::fs::read_to_string(entry.path())
+                .unwrap_or_default()
+                .contains(text)
+        })
+    }
+
+    fn base(&self, role: &str, data: &Path) -> Command {
+        let mut command = weir();
+        command.arg(role);
+        let mut set = |key: &str, value: String| {
+            command.arg("--conf").arg(format!("{key}={value}"));
+        };
+        if let Some(id) = &self.options.cluster_id {
+            set("cluster_id", id.clone());
+        }
+        set(&format!("{role}.data_dir"), data.display().to_string());
+        if let Some(endpoint) = &self.options.s3_endpoint {
+            set("s3.endpoint", endpoint.clone());
+            set("s3.region", "us-east-1".to_owned());
+            set("s3.access_key_id", "weirtest".to_owned());
+            set("s3.secret_access_key", "weirtest123".to_owned());
+        }
+        if let Some(tls) = &self.options.tls {
+            for (key, file) in [
+                ("ca", "ca.pem"),
+                ("certificate", "cert.pem"),
+                ("key", "key.pem"),
+            ] {
+                set(&format!("tls.{key}"), tls.join(file).display().to_string());
+            }
+        }
+        command
+    }
+
+    pub fn start_job_manager(&mut self, index: usize) -> anyhow::Result<()> {
+        let data = self.dir.path().join(format!("jm{index}"));
+        let mut command = self.base("jobmanager", &data);
+        let mut set = |key: &str, value: String| {
+            command.arg("--conf").arg(format!("{key}={value}"));
+        };
+        set("jobmanager.id", (index + 1).to_string());
+        set("jobmanager.bind", format!("\"{}\"", self.addresses[index]));
+        if self.addresses.len() > 1 {
+            let peers: Vec<String> = self
+                .addresses
+                .iter()
+                .map(|address| format!("\"{address}\""))
+                .collect();
+            set("jobmanager.peers", format!("[{}]", peers.join(", ")));
+        }
+        if let Some(timeout) = self.options.heartbeat_timeout_ms {
+            set("jobmanager.heartbeat_timeout_ms", timeout.to_string());
+        }
+        for (key, value) in &self.options.job_defaults {
+            set("job_defaults", format!("{{\"{key}\" = \"{value}\"}}"));
+        }
+        let log = self.dir.path().join(format!("jm{index}.log"));
+        self.job_managers[index] = Some(Process::start(&mut command, &log)?);
+        Ok(())
+    }
+
+    pub fn start_task_manager(&mut self, index: usize) -> anyhow::Result<()> {
+        let data = self.dir.path().join(format!("tm{index}"));
+        let mut command = self.base("taskmanager", &data);
+        let managers: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|address| format!("\"{address}\""))
+            .collect();
+        command
+            .arg("--conf")
+            .arg(format!("taskmanager.jobmanagers=[{}]", managers.join(", ")));
+        command
+            .arg("--conf")
+            .arg(format!("taskmanager.slots={}", self.options.slots.max(1)));
+        let log = self.dir.path().join(format!("tm{index}.log"));
+        self.task_managers[index] = Some(Process::start(&mut command, &log)?);
+        Ok(())
+    }
+
+    /// A client command with the cluster's addresses, `weir NAME ... --jobmanager A,B,C`.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = weir();
+        if let Some(tls) = &self.options.tls {
+            for (key, file) in [
+                ("ca", "ca.pem"),
+                ("certificate", "cert.pem"),
+                ("key", "key.pem"),
+            ] {
+                command
+                    .arg("--conf")
+                    .arg(format!("tls.{key}={}", tls.join(file).display()));
+            }
+        }
+        command
+            .arg(name)
+            .arg("--jobmanager")
+            .arg(self.addresses.join(","));
+        command
+    }
+
+    /// Runs a client command; its standard output if it succeeds.
+    pub fn call(&self, name: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.try_call(name, arguments)?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(
+            output.status.success(),
+            "weir {name} {arguments:?} failed: {error}"
+        );
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Runs a client command, whether it succeeds or not.
+    pub fn try_call(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+        run(self.command(name).args(arguments), COMMAND_TIMEOUT)
+    }
+
+    /// Submits a script of one job; its id.
+    pub fn submit(&self, script: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let path = self.dir.path().join(format!("script-{}.sql", free_port()));
+        std::fs::write(&path, script)?;
+        let path = path.display().to_string();
+        self.call("run", &[&[path.as_str()], arguments].concat())
+    }
+
+    /// `weir status JOB --format json`
+    pub fn status(&self, job: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(
+            &self.call("status", &[job, "--format", "json"])?,
+        )?)
+    }
+
+    /// Waits until a job is in a state; fails at once if it is in another final one.
+    pub fn wait_for_state(
+        &self,
+        job: &str,
+        state: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<Value> {
+        let mut last = Value::Null;
+        let found = eventually(&format!("job {job} is {state}"), timeout, || {
+            let status = self.status(job).ok()?;
+            let now = status["state"].as_str().unwrap_or_default().to_owned();
+            last = status.clone();
+            (now == state || ["FINISHED", "FAILED", "CANCELED"].contains(&now.as_str()))
+                .then_some(status)
+        });
+        let status = found.map_err(|error| anyhow::anyhow!("{error}; it is {last}"))?;
+        anyhow::ensure!(
+            status["state"] == state,
+            "the job is {}: {}",
+            status["state"],
+            status["error"]
+        );
+        Ok(status)
+    }
+
+    /// The log of everything, for a failed test.
+    pub fn keep_logs(self) -> PathBuf {
+        let Self { dir, .. } = self;
+        dir.keep()
+    }
+}
