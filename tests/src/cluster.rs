@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use weir_proto::transport::{TlsMaterial, connect};
+use weir_proto::v1;
+use weir_proto::v1::job_service_client::JobServiceClient;
 
 use crate::eventually::eventually;
 use crate::process::{Process, run, weir};
@@ -268,6 +272,101 @@ impl Cluster {
             status["error"]
         );
         Ok(status)
+    }
+
+    /// Index of the leading job manager.
+    pub fn leader(&self) -> anyhow::Result<usize> {
+        let tls: Option<TlsMaterial> = match &self.options.tls {
+            Some(tls) => Some(TlsMaterial::read(
+                &tls.join("ca.pem"),
+                &tls.join("cert.pem"),
+                &tls.join("key.pem"),
+                None,
+            )?),
+            None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        eventually("a job manager leads", Duration::from_secs(30), || {
+            runtime.block_on(async {
+                for address in &self.addresses {
+                    let mut client = JobServiceClient::new(connect(address, tls.as_ref()).ok()?);
+                    let call = client.get_cluster(v1::GetClusterRequest {});
+                    let answer = tokio::time::timeout(Duration::from_secs(2), call).await;
+                    if let Ok(Ok(cluster)) = answer {
+                        let leader = cluster.into_inner().leader;
+                        return self.addresses.iter().position(|address| *address == leader);
+                    }
+                }
+                None
+            })
+        })
+    }
+
+    pub fn kill_job_manager(&mut self, index: usize) {
+        if let Some(mut process) = self.job_managers[index].take() {
+            process.kill_9();
+        }
+    }
+
+    pub fn kill_task_manager(&mut self, index: usize) {
+        if let Some(mut process) = self.task_managers[index].take() {
+            process.kill_9();
+        }
+    }
+
+    pub fn signal_task_manager(&self, index: usize, signal: Signal) {
+        if let Some(process) = &self.task_managers[index] {
+            process.signal(signal);
+        }
+    }
+
+    pub fn signal_job_manager(&self, index: usize, signal: Signal) {
+        if let Some(process) = &self.job_managers[index] {
+            process.signal(signal);
+        }
+    }
+
+    /// Waits until a checkpoint is complete that was not when this was called.
+    pub fn wait_for_checkpoint_after_now(
+        &self,
+        job: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<u64> {
+        let newest = |cluster: &Self| -> Option<u64> {
+            let status = cluster.status(job).ok()?;
+            let ids = status["checkpoints"]
+                .as_array()?
+                .iter()
+                .filter_map(|checkpoint| checkpoint["checkpoint_id"].as_u64());
+            Some(ids.max().unwrap_or(0))
+        };
+        let before = eventually("the job's status can be read", timeout, || newest(self))?;
+        eventually(&format!("a checkpoint after {before}"), timeout, || {
+            newest(self).filter(|id| *id > before)
+        })
+    }
+
+    /// A task manager that runs subtasks of a job, found by the address in its log.
+    pub fn busy_task_manager(&self, job: &str) -> anyhow::Result<usize> {
+        let status = self.status(job)?;
+        let addresses = status["subtasks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|subtask| subtask["address"].as_str());
+        for address in addresses {
+            let found = self.task_managers.iter().position(|process| {
+                process
+                    .as_ref()
+                    .is_some_and(|process| process.log_text().contains(address))
+            });
+            if let Some(index) = found {
+                return Ok(index);
+            }
+        }
+        anyhow::bail!("no task manager's log names an address of {status}")
     }
 
     /// The log of everything, for a failed test.

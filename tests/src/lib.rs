@@ -11,3 +11,4 @@ pub mod nexmark;
 pub mod process;
 pub mod rows;
 pub mod services;
+pub mod stream;

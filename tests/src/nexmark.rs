@@ -64,14 +64,29 @@ pub fn prelude(path: &Path) -> String {
 impl Query {
     /// The query as a view with the answer's column names.
     pub fn view(&self, name: &str) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|(column, _)| format!("`{column}`")).collect();
-        format!("CREATE VIEW {name} ({}) AS {};\n", columns.join(", "), self.sql)
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(column, _)| format!("`{column}`"))
+            .collect();
+        format!(
+            "CREATE VIEW {name} ({}) AS {};\n",
+            columns.join(", "),
+            self.sql
+        )
     }
 
     /// A table for the answer.
     pub fn table(&self, name: &str, options: &str) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|(column, sql_type)| format!("`{column}` {sql_type}")).collect();
-        format!("CREATE TABLE {name} ({}) WITH ({options});\n", columns.join(", "))
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(column, sql_type)| format!("`{column}` {sql_type}"))
+            .collect();
+        format!(
+            "CREATE TABLE {name} ({}) WITH ({options});\n",
+            columns.join(", ")
+        )
     }
 
     /// Compares rows (JSON objects) with Flink's.
@@ -121,7 +136,9 @@ impl Query {
             self.columns.len()
         );
         let texts = self.columns.iter().map(|(name, sql_type)| {
-            let value = cells.get(name).with_context(|| format!("no column {name}: {row}"))?;
+            let value = cells
+                .get(name)
+                .with_context(|| format!("no column {name}: {row}"))?;
             Ok(canonical_cell(value, sql_type))
         });
         Ok(texts.collect::<anyhow::Result<Vec<_>>>()?.join("\t"))

@@ -10,7 +10,12 @@ use weir_tests::rows::{fold_debezium, read_lines};
 /// Each query is a job of its own; all of them are submitted in one script and share the cluster's slots in turn.
 #[test]
 fn three_job_managers_and_two_task_managers_give_flinks_rows() {
-    let options = ClusterOptions { job_managers: 3, task_managers: 2, slots: 4, ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        job_managers: 3,
+        task_managers: 2,
+        slots: 4,
+        ..ClusterOptions::default()
+    };
     let cluster = Cluster::start(options).unwrap();
     let events = unpack_events(cluster.dir.path()).unwrap();
     let mut failures = Vec::new();
@@ -19,16 +24,26 @@ fn three_job_managers_and_two_task_managers_give_flinks_rows() {
             let folder = cluster.dir.path().join(format!("{name}-{parallelism}"));
             let mut script = String::new();
             let checkpoints = cluster.dir.path().join("checkpoints");
-            write!(script, "SET 'execution.checkpointing.dir' = 'file://{}';\n", checkpoints.display()).unwrap();
+            write!(
+                script,
+                "SET 'execution.checkpointing.dir' = 'file://{}';\n",
+                checkpoints.display()
+            )
+            .unwrap();
             script.push_str(&prelude(&events));
             script.push_str(&query.view("answer"));
-            let sink = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json'", folder.display());
+            let sink = format!(
+                "'connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json'",
+                folder.display()
+            );
             script.push_str(&query.table("result", &sink));
             script.push_str("INSERT INTO result SELECT * FROM answer;");
-            let outcome = cluster.submit(&script, &["--parallelism", &parallelism.to_string()]).and_then(|job| {
-                cluster.wait_for_state(&job, "FINISHED", Duration::from_secs(180))?;
-                query.check(&fold_debezium(&read_lines(&folder)?)?)
-            });
+            let outcome = cluster
+                .submit(&script, &["--parallelism", &parallelism.to_string()])
+                .and_then(|job| {
+                    cluster.wait_for_state(&job, "FINISHED", Duration::from_secs(180))?;
+                    query.check(&fold_debezium(&read_lines(&folder)?)?)
+                });
             if let Err(error) = outcome {
                 failures.push(format!("{name} at parallelism {parallelism}: {error:#}"));
             }
