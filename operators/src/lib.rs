@@ -9,6 +9,8 @@ mod aggregate_store;
 mod codec;
 mod fingerprint;
 mod key_table;
+#[cfg(test)]
+mod testing;
 
 pub mod calc;
 pub mod group_aggregate;

@@ -363,3 +363,6 @@ impl Open {
         context.out.emit(Batch::inserts(data))
     }
 }
+
+#[cfg(test)]
+mod tests;
