@@ -1,5 +1,6 @@
-//! How the S3 client is set up.
+//! How S3 clients are set up, and the ones that are.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
@@ -13,8 +14,38 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: usize = 10;
 
-/// A client for one bucket. What `config` leaves open comes from AWS' environment variables.
-pub(crate) fn client(bucket: &str, config: &S3Config) -> object_store::Result<AmazonS3> {
+/// Clients of this process: setting one up reads all root certificates, and its connections are worth keeping.
+static CLIENTS: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+/// More than any process has use for.
+const CLIENTS_MAX: usize = 32;
+
+struct Known {
+    bucket: String,
+    config: S3Config,
+    client: Arc<AmazonS3>,
+}
+
+/// The client for one bucket. What `config` leaves open comes from AWS' environment variables.
+pub(crate) fn client(bucket: &str, config: &S3Config) -> object_store::Result<Arc<AmazonS3>> {
+    // Nothing in here can leave the list half changed.
+    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |known: &&Known| known.bucket == bucket && known.config == *config;
+    if let Some(known) = clients.iter().find(same) {
+        return Ok(Arc::clone(&known.client));
+    }
+    let client = Arc::new(build(bucket, config)?);
+    if clients.len() >= CLIENTS_MAX {
+        clients.remove(0);
+    }
+    clients.push(Known {
+        bucket: bucket.to_owned(),
+        config: config.clone(),
+        client: Arc::clone(&client),
+    });
+    Ok(client)
+}
+
+fn build(bucket: &str, config: &S3Config) -> object_store::Result<AmazonS3> {
     let mut options = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
         .with_connect_timeout(CONNECT_TIMEOUT);

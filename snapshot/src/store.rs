@@ -3,7 +3,8 @@
 //! Paths are relative to the folder, with `/`. No key may be another key's folder (`a` and `a/b`): S3 would allow it, file
 //! systems and gateways over them do not. Every call has a time limit; S3 calls are retried with jitter.
 
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl Store {
         Ok(Self {
             url: format!("s3://{rest}").into(),
             root,
-            objects: Arc::new(objects),
+            objects,
             folder: None,
         })
     }
@@ -195,7 +196,7 @@ impl Store {
         if self.folder.is_some() {
             let url = self.url_of(path);
             return self
-                .write_local(path, Mode::Replace, move || std::fs::File::open(source))
+                .write_local(path, Mode::Replace, move || fs::File::open(source))
                 .await?
                 .map_err(|error| SnapshotError::io("write", &url, error));
         }
@@ -340,6 +341,10 @@ impl Store {
 
     /// Downloads an object into a file (created or replaced); returns its size and checksum.
     pub async fn get_to_file(&self, path: &str, to: &Path) -> Result<FileInfo> {
+        if self.folder.is_some() {
+            let to = to.to_owned();
+            return self.copy_local(path, move || fs::File::create(to)).await;
+        }
         let context = || format!("cannot write {}", to.display());
         let mut pieces = self.read_from(path, 0).await?;
         let mut file = tokio::fs::File::create(to)
@@ -365,6 +370,9 @@ impl Store {
 
     /// Size and checksum of an object, by reading all of it.
     pub async fn checksum(&self, path: &str) -> Result<FileInfo> {
+        if self.folder.is_some() {
+            return self.copy_local(path, || Ok(io::sink())).await;
+        }
         let mut pieces = self.read_from(path, 0).await?;
         let mut hasher = Xxh3::new();
         let mut size_bytes = 0;
@@ -459,7 +467,7 @@ impl Store {
         open: impl FnOnce() -> io::Result<R> + Send + 'static,
     ) -> Result<io::Result<FileInfo>> {
         self.key(path)?;
-        let to = self.folder.as_deref().unwrap_or(Path::new("/")).join(path);
+        let to = self.local_path(path);
         let write = blocking(move || {
             let (size_bytes, checksum) = local::write(&to, &mut open()?, mode)?;
             Ok(FileInfo {
@@ -468,6 +476,37 @@ impl Store {
             })
         });
         within(LOCAL_TIMEOUT, "write", &self.url_of(path), write).await
+    }
+
+    /// In large pieces: `object_store` reads local files in small ones.
+    async fn copy_local<W: Write>(
+        &self,
+        path: &str,
+        create: impl FnOnce() -> io::Result<W> + Send + 'static,
+    ) -> Result<FileInfo> {
+        self.key(path)?;
+        let from = self.local_path(path);
+        let url = self.url_of(path);
+        let copy = blocking(move || {
+            let opened = fs::File::open(from).map_err(|e| SnapshotError::io("read", &url, e));
+            Ok(opened.and_then(|mut file| {
+                let copied = create().and_then(|mut to| local::copy(&mut file, &mut to));
+                let (size_bytes, checksum) =
+                    copied.map_err(|error| local_error(format!("cannot copy {url}"), error))?;
+                Ok(FileInfo {
+                    size_bytes,
+                    checksum,
+                })
+            }))
+        });
+        let url = self.url_of(path);
+        within(LOCAL_TIMEOUT, "read", &url, copy)
+            .await?
+            .map_err(|error| SnapshotError::io("read", &url, error))?
+    }
+
+    fn local_path(&self, path: &str) -> PathBuf {
+        self.folder.as_deref().unwrap_or(Path::new("/")).join(path)
     }
 
     async fn call<T>(
