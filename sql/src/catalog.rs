@@ -12,7 +12,7 @@ use crate::statement::relation_name;
 #[derive(Debug, Clone)]
 pub enum Relation {
     /// CREATE TABLE
-    Table(Table),
+    Table(Box<Table>),
     /// CREATE VIEW
     View(View),
 }
@@ -64,7 +64,7 @@ pub enum ColumnKind {
         is_virtual: bool,
     },
     /// `AS expr`; its type is found by planning it. PROCTIME() makes a processing-time attribute.
-    Computed(ast::Expr),
+    Computed(Box<ast::Expr>),
 }
 
 /// WATERMARK FOR column AS expr

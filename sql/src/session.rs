@@ -6,7 +6,7 @@ use sqlparser::ast::{Ident, ObjectName};
 use sqlparser::tokenizer::Location;
 use weir_proto::v1::JobGraph;
 
-use crate::catalog::{Catalog, Relation, Table, View};
+use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::options::{PARALLELISM, SessionOptions};
 use crate::plan::{self, PlannedQuery};
@@ -160,7 +160,7 @@ impl Session {
         plan::table_schema(&self.catalog, &self.options, &table)
             .map_err(|error| error.at(&create.name))?;
         let message = format!("table '{}' is created", table.name);
-        self.catalog.insert(Relation::Table(table));
+        self.catalog.insert(Relation::Table(Box::new(table)));
         Ok(ok(message))
     }
 

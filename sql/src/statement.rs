@@ -122,7 +122,7 @@ pub enum ColumnDefinitionKind {
         is_virtual: bool,
     },
     /// name AS expr
-    Computed(ast::Expr),
+    Computed(Box<ast::Expr>),
 }
 
 /// WATERMARK FOR column AS expr

@@ -130,7 +130,7 @@ fn not_enforced(parser: &mut Parser) -> Parsed<()> {
 fn column(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
     let name = words::identifier(parser)?;
     if accept(parser, "AS") {
-        let kind = ColumnDefinitionKind::Computed(parser.parse_expr()?);
+        let kind = ColumnDefinitionKind::Computed(Box::new(parser.parse_expr()?));
         return push_column(parser, table, name, kind);
     }
     let field = types::parse_type(parser)?;

@@ -620,3 +620,28 @@ fn deep_nesting_and_long_chains_are_errors_and_no_crash() {
     );
     assert!(error(&types).contains("nested less deeply"));
 }
+
+proptest::proptest! {
+    /// Whatever is typed: an answer, and never a panic (which would come out as an internal error).
+    #[test]
+    fn no_text_breaks_the_parser(words in proptest::collection::vec(proptest::sample::select(PIECES), 0..25)) {
+        if let Err(error) = parse_script(&words.join(" ")) {
+            proptest::prop_assert!(!error.message.contains("internal"), "{}", error);
+        }
+    }
+
+    #[test]
+    fn no_character_breaks_the_tokenizer(text in "\\PC{0,40}") {
+        if let Err(error) = parse_script(&text) {
+            proptest::prop_assert!(!error.message.contains("internal"), "{}", error);
+        }
+    }
+}
+
+const PIECES: &[&str] = &[
+    "SELECT", "FROM", "WHERE", "GROUP BY", "CREATE TABLE", "CREATE VIEW v AS", "INSERT INTO", "t", "`a`", "(", ")", ",", ";", "1", "'x'",
+    "*", "+", "-", "AS", "ROW<", "ARRAY<", ">", ">>", "INT", "NOT NULL", "INTERVAL '1'", "DAY", "SECOND", "TO", "TABLE", "TUMBLE(",
+    "DESCRIPTOR(", "=>", "CAST(", "TIMESTAMP", "DATE", "CASE", "WHEN", "END", "BEGIN", "EXECUTE STATEMENT SET", "WATERMARK FOR",
+    "PRIMARY KEY", "NOT ENFORCED", "METADATA", "WITH", "JOIN", "ON", "MAP[", "]", "[", ".", "IN", "BETWEEN", "AND", "LIKE", "SET",
+    "EXTRACT(", "FLOOR(", "POSITION(", "OVER", "FILTER", "UNION ALL", "VALUES", "EXPLAIN", "NULL", "--", "/*", "*/", "\n",
+];
