@@ -119,7 +119,7 @@ pub(crate) fn describe(
     name: &ObjectName,
     pattern: Option<&LikePattern>,
 ) -> Result<StatementResult> {
-    let (resolved, table) = match catalog.resolve(name)? {
+    let (resolved, table): (_, Option<&Table>) = match catalog.resolve(name)? {
         Relation::Table(table) => (plan::table_schema(catalog, options, table)?, Some(table)),
         Relation::View(view) => (view_columns(catalog, options, view)?, None),
     };
