@@ -122,15 +122,16 @@ impl Node {
     /// For registration and heartbeats.
     pub fn running(&self) -> Vec<v1::RunningAttempt> {
         let attempts = self.attempts.lock();
-        attempts.values().map(|attempt| attempt.status()).collect()
+        let running = attempts.values().filter(|a| !a.cancel.is_cancelled());
+        running.map(|attempt| attempt.status()).collect()
     }
 
-    /// The attempt, if it is the one that runs here.
+    /// The attempt, if it is the one that runs here and is not being ended.
     pub fn attempt(&self, key: &AttemptKey) -> Option<Arc<Attempt>> {
         let attempts = self.attempts.lock();
         attempts
             .get(&key.job)
-            .filter(|attempt| attempt.key == *key)
+            .filter(|attempt| attempt.key == *key && !attempt.cancel.is_cancelled())
             .cloned()
     }
 
@@ -328,12 +329,11 @@ impl Node {
     }
 
     /// Something outside of the slots that these subtasks need has failed.
-    pub async fn fail_subtasks(
-        &self,
-        attempt: &Attempt,
-        subtasks: Vec<SubtaskId>,
-        message: String,
-    ) {
+    pub async fn fail_subtasks(&self, attempt: &Attempt, subtasks: Vec<SubtaskId>, error: &Error) {
+        let message = match error {
+            Error::External { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
         for slot in slots_of(attempt) {
             let command = SlotCommand::Fail {
                 attempt: attempt.key.clone(),

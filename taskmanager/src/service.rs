@@ -199,7 +199,7 @@ impl Exchange for Service {
             if let Err(error) = stream.run(inbound, credits).await
                 && !own.have_ended(&consumers)
             {
-                node.fail_subtasks(&own, consumers, error.to_string()).await;
+                node.fail_subtasks(&own, consumers, &error).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))

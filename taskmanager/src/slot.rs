@@ -68,7 +68,7 @@ pub enum SlotCommand {
         /// Which attempt.
         attempt: AttemptKey,
         /// See above.
-        reply: oneshot::Sender<Vec<Box<Subtask>>>,
+        reply: oneshot::Sender<Vec<Subtask>>,
     },
     /// Ends the thread.
     Stop,
@@ -152,10 +152,10 @@ impl Drop for Slot {
 struct SlotThread {
     inbox: Receiver<SlotCommand>,
     parker: Parker,
-    running: Vec<Box<Subtask>>,
+    running: Vec<Subtask>,
     /// Ended with an error. They keep their channels until the attempt is torn down, so that the subtasks around them do not
     /// report broken channels over the real cause.
-    failed: Vec<Box<Subtask>>,
+    failed: Vec<Subtask>,
 }
 
 impl SlotThread {
@@ -228,7 +228,7 @@ impl SlotThread {
 
     fn execute(&mut self, command: SlotCommand) {
         match command {
-            SlotCommand::Add(subtask) => self.running.push(subtask),
+            SlotCommand::Add(subtask) => self.running.push(*subtask),
             SlotCommand::Trigger {
                 attempt,
                 subtask: id,
@@ -280,7 +280,7 @@ impl SlotThread {
                 })
             }),
             SlotCommand::Remove { attempt, reply } => {
-                let of_attempt = |subtask: &mut Box<Subtask>| *subtask.attempt() == attempt;
+                let of_attempt = |subtask: &mut Subtask| *subtask.attempt() == attempt;
                 let mut removed: Vec<_> = self.running.extract_if(.., of_attempt).collect();
                 removed.extend(self.failed.extract_if(.., of_attempt));
                 let _ = reply.send(removed);

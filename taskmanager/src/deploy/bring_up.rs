@@ -214,10 +214,9 @@ async fn connect(
     };
     let (own, peer) = (Arc::clone(attempt), Arc::clone(node));
     attempt.spawn(async move {
-        if let Err(error) = pump.run().await
-            && !own.have_ended(&producers)
-        {
-            peer.fail_subtasks(&own, producers, error.to_string()).await;
+        let error = pump.run().await;
+        if !own.have_ended(&producers) {
+            peer.fail_subtasks(&own, producers, &error).await;
         }
     });
     let keyed = stream

@@ -217,7 +217,7 @@ mod tests {
                 target_vertex: 2,
                 target_input: 1,
                 partitioning: partitioning.into(),
-                schema: encode_schema(&schema(&[("a", DataType::Int64)])).into(),
+                schema: encode_schema(&schema(&[("a", DataType::Int64)])),
                 ..v1::Edge::default()
             }],
             ..v1::JobGraph::default()

@@ -185,23 +185,20 @@ pub async fn open(
 }
 
 impl CreditPump {
-    /// Ends with `Ok` when the consumer ends the stream.
-    ///
-    /// # Errors
-    /// When the stream breaks.
-    pub async fn run(mut self) -> Result<()> {
+    /// Until the stream ends, gives why it did. That is no failure if the producers have sent everything.
+    pub async fn run(mut self) -> Error {
         loop {
             let credit = match self.inbound.message().await {
                 Ok(Some(credit)) => credit,
-                Ok(None) => return Ok(()),
-                Err(status) => return Err(broken(describe(&status))),
+                Ok(None) => return broken("the consumer has ended"),
+                Err(status) => return broken(describe(&status)),
             };
             let channel = credit.channel.unwrap_or_default();
             let Some(own) = self.credits.get(&(channel.source, channel.target)) else {
-                return Err(broken(format!(
+                return broken(format!(
                     "credit for the unknown channel {}→{}",
                     channel.source, channel.target
-                )));
+                ));
             };
             own.available.fetch_add(credit.credits, Ordering::AcqRel);
             if own.waiting.take() {

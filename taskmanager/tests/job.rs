@@ -1,0 +1,554 @@
+//! Whole jobs on task managers of this process, driven as a job manager would: source → exchange → GROUP BY → exactly-once sink.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use tonic::Code;
+use weir_common::clock::Clock;
+use weir_common::config::{S3Config, TaskManagerConfig};
+use weir_dataflow::schema::encode_schema;
+use weir_proto::v1;
+use weir_proto::v1::operator::Kind;
+use weir_proto::v1::{Partitioning, SnapshotKind, SubtaskState};
+use weir_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
+
+use support::master::{CLUSTER, Heard, Master, Worker, fence, until};
+use support::world::{KEYS, SPLITS, TestConnectors, World, rows_schema};
+
+struct Cluster {
+    master: Master,
+    world: Arc<World>,
+    handles: Vec<TaskManagerHandle>,
+    workers: Vec<Worker>,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(task_managers: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (master, address) = Master::start().await;
+        let world = World::new();
+        let mut handles = Vec::new();
+        for index in 0..task_managers {
+            let config = TaskManagerConfig {
+                jobmanagers: vec![address.clone()],
+                slots: 2,
+                data_dir: folder.path().join(format!("tm-{index}")),
+                state_memory_bytes: 64 << 20,
+                ..TaskManagerConfig::default()
+            };
+            let options = TaskManagerOptions {
+                cluster_id: CLUSTER.to_owned(),
+                config,
+                tls: None,
+                s3: S3Config::default(),
+                clock: Clock::System,
+                connectors: Arc::new(TestConnectors(Arc::clone(&world))),
+            };
+            handles.push(TaskManager::start_with(options).await.unwrap());
+        }
+        let workers = handles
+            .iter()
+            .map(|handle| Worker::new(handle.id(), handle.address()))
+            .collect();
+        let cluster = Self {
+            master,
+            world,
+            handles,
+            workers,
+            folder,
+        };
+        until("registrations", || {
+            let registered = cluster.master.heard(|heard| heard.registrations.len());
+            (registered >= task_managers).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("file://{}", self.folder.path().join(name).display())
+    }
+
+    /// Deploys; subtask `i` of each vertex runs on task manager `i % n`, in slot `i / n`.
+    async fn deploy(&self, attempt: u64, widths: (u32, u32), restore: Option<v1::RestoreFrom>) {
+        let count = self.workers.len() as u32;
+        let graph = graph(widths);
+        let all: Vec<v1::SubtaskId> = graph
+            .vertices
+            .iter()
+            .flat_map(|v| {
+                (0..v.parallelism).map(|index| v1::SubtaskId {
+                    vertex: v.id,
+                    index,
+                })
+            })
+            .collect();
+        let locations: Vec<_> = all
+            .iter()
+            .map(|id| {
+                let worker = &self.workers[(id.index % count) as usize];
+                v1::SubtaskLocation {
+                    subtask: Some(*id),
+                    task_manager_id: worker.id.clone(),
+                    address: worker.address.clone(),
+                }
+            })
+            .collect();
+        for (number, worker) in (0u32..).zip(&self.workers) {
+            let own = all.iter().filter(|id| id.index % count == number);
+            let subtasks = own.map(|id| v1::SubtaskDeployment {
+                subtask: Some(*id),
+                slot: id.index / count,
+            });
+            let request = v1::DeployRequest {
+                fence: Some(fence(attempt, 1)),
+                task_manager_id: worker.id.clone(),
+                graph: Some(graph.clone()),
+                subtasks: subtasks.collect(),
+                locations: locations.clone(),
+                restore: restore.clone(),
+                checkpoint_base: self.url("checkpoints"),
+            };
+            worker.client.clone().deploy(request).await.unwrap();
+        }
+    }
+
+    fn allow(&self, rows: i64, end: i64) {
+        self.world.end.store(end, Ordering::SeqCst);
+        self.world.allowed.store(rows, Ordering::SeqCst);
+    }
+
+    async fn read(&self, rows: i64) {
+        until(&format!("{rows} rows read"), || {
+            (self.world.read.load(Ordering::SeqCst) >= rows).then_some(())
+        })
+        .await;
+    }
+
+    async fn trigger(&self, attempt: u64, checkpoint: u64, target: Option<&str>, stop: bool) {
+        for worker in &self.workers {
+            worker
+                .trigger(fence(attempt, 1), checkpoint, target, stop)
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn complete(&self, attempt: u64, checkpoint: u64) {
+        for worker in &self.workers {
+            worker
+                .notify(fence(attempt, 1), checkpoint, true)
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn stop(self) {
+        for handle in self.handles {
+            let folder = handle.id().to_owned();
+            handle.shutdown().await;
+            assert!(!folder.is_empty());
+        }
+        let left: Vec<_> = walk(&self.folder.path().join("tm-0"));
+        assert!(left.is_empty(), "state was left behind: {left:?}");
+    }
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// SELECT k, COUNT(*) FROM numbers GROUP BY k
+fn graph((sources, aggregates): (u32, u32)) -> v1::JobGraph {
+    let input = encode_schema(&rows_schema());
+    let output = Schema::new(vec![
+        Field::new("k", DataType::Int64, true),
+        Field::new("c", DataType::Int64, false),
+    ]);
+    let output = encode_schema(&output);
+    let operator = |uid: &str, schema: &[u8], kind| v1::Operator {
+        uid: uid.to_owned(),
+        name: uid.to_owned(),
+        output_schema: schema.to_vec(),
+        kind: Some(kind),
+    };
+    let source = v1::Source {
+        table: "numbers".to_owned(),
+        connector: "test".to_owned(),
+        read_schema: input.clone(),
+        ..v1::Source::default()
+    };
+    let aggregate = v1::GroupAggregate {
+        key_columns: vec![0],
+        aggregates: vec![v1::AggregateCall {
+            function: "COUNT".to_owned(),
+            name: "c".to_owned(),
+            ..v1::AggregateCall::default()
+        }],
+        emit_update_before: true,
+        ..v1::GroupAggregate::default()
+    };
+    let sink = v1::Sink {
+        table: "counts".to_owned(),
+        connector: "test".to_owned(),
+        schema: output.clone(),
+        ..v1::Sink::default()
+    };
+    let vertex = |id, parallelism, chain| v1::Vertex {
+        id,
+        name: format!("vertex-{id}"),
+        parallelism,
+        chain,
+        fixed_parallelism: false,
+    };
+    v1::JobGraph {
+        format_version: 1,
+        name: "counts".to_owned(),
+        max_parallelism: 128,
+        vertices: vec![
+            vertex(
+                1,
+                sources,
+                vec![operator("src", &input, Kind::Source(source))],
+            ),
+            vertex(
+                2,
+                aggregates,
+                vec![
+                    operator("agg", &output, Kind::GroupAggregate(aggregate)),
+                    operator("out", &[], Kind::Sink(sink)),
+                ],
+            ),
+        ],
+        edges: vec![v1::Edge {
+            id: 1,
+            source_vertex: 1,
+            target_vertex: 2,
+            partitioning: Partitioning::Hash.into(),
+            key_columns: vec![0],
+            schema: input,
+            ..v1::Edge::default()
+        }],
+        ..v1::JobGraph::default()
+    }
+}
+
+/// Errors that subtasks of an attempt reported, and whether they are fatal.
+fn failures(cluster: &Cluster, attempt: u64) -> Vec<(String, bool)> {
+    cluster.master.heard(|heard| {
+        let of_attempt = |r: &&v1::ReportSubtaskRequest| {
+            r.state() == SubtaskState::Failed
+                && r.fence.as_ref().is_some_and(|f| f.attempt == attempt)
+        };
+        let failed = heard.reports.iter().filter(of_attempt);
+        failed.map(|r| (r.error.clone(), r.fatal)).collect()
+    })
+}
+
+/// Key → count after all splits gave `rows` rows each.
+fn expected(rows: i64) -> BTreeMap<i64, i64> {
+    let mut counts = BTreeMap::new();
+    for n in 0..rows {
+        *counts.entry(n % KEYS).or_insert(0) += SPLITS;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_restored_at_another_parallelism_and_every_row_counts_once() {
+    let cluster = Cluster::start(2).await;
+    cluster.allow(500, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    cluster.read(500 * SPLITS).await;
+    cluster.trigger(1, 1, None, false).await;
+    let first = cluster
+        .master
+        .manifest(1, 4, SnapshotKind::Checkpoint)
+        .await;
+    cluster.complete(1, 1).await;
+    assert_eq!(cluster.world.counts(), expected(500));
+    // What is read behind the checkpoint is never committed, and read again.
+    cluster.allow(700, 1000);
+    cluster.read(700 * SPLITS).await;
+    for worker in &cluster.workers {
+        worker.cancel(fence(1, 1)).await.unwrap();
+    }
+    let restore = v1::RestoreFrom {
+        base: cluster.url("checkpoints"),
+        manifest: Some(first),
+    };
+    cluster.allow(1000, 1000);
+    cluster.deploy(2, (4, 3), Some(restore)).await;
+    cluster
+        .master
+        .all_report(2, SubtaskState::EndOfData, 7)
+        .await;
+    assert_eq!(cluster.world.counts(), expected(500));
+    cluster.trigger(2, 2, None, true).await;
+    cluster
+        .master
+        .manifest(2, 7, SnapshotKind::Checkpoint)
+        .await;
+    cluster.complete(2, 2).await;
+    for worker in &cluster.workers {
+        worker.finish(fence(2, 1)).await.unwrap();
+    }
+    assert_eq!(cluster.world.counts(), expected(1000));
+    let failed = failures(&cluster, 2);
+    assert!(failed.is_empty(), "{failed:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_savepoint_can_stop_the_sources_and_is_restored_from_its_own_folder() {
+    let cluster = Cluster::start(1).await;
+    cluster.allow(300, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    cluster.read(300 * SPLITS).await;
+    let target = cluster.url("savepoint-1");
+    cluster.trigger(1, 1, Some(&target), true).await;
+    let savepoint = cluster.master.manifest(1, 4, SnapshotKind::Savepoint).await;
+    cluster
+        .master
+        .all_report(1, SubtaskState::EndOfData, 4)
+        .await;
+    // Nothing is read any more, whatever there is.
+    cluster.allow(1000, 1000);
+    cluster.complete(1, 1).await;
+    cluster.workers[0].finish(fence(1, 1)).await.unwrap();
+    assert_eq!(cluster.world.counts(), expected(300));
+    let restore = v1::RestoreFrom {
+        base: target,
+        manifest: Some(savepoint),
+    };
+    cluster.deploy(2, (1, 1), Some(restore)).await;
+    cluster
+        .master
+        .all_report(2, SubtaskState::EndOfData, 2)
+        .await;
+    cluster.trigger(2, 2, None, true).await;
+    cluster
+        .master
+        .manifest(2, 2, SnapshotKind::Checkpoint)
+        .await;
+    cluster.complete(2, 2).await;
+    assert_eq!(cluster.world.counts(), expected(1000));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_attempts_and_terms_are_refused() {
+    let cluster = Cluster::start(1).await;
+    let worker = &cluster.workers[0];
+    cluster.allow(10, 1000);
+    cluster.deploy(2, (1, 1), None).await;
+    cluster.master.all_report(2, SubtaskState::Running, 2).await;
+    let refused = |result: Result<(), tonic::Status>| {
+        let status = result.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("refused"), "{status}");
+    };
+    refused(worker.trigger(fence(1, 1), 7, None, false).await);
+    refused(worker.trigger(fence(2, 0), 7, None, false).await);
+    refused(worker.notify(fence(1, 1), 7, true).await);
+    refused(worker.cancel(fence(1, 1)).await);
+    refused(worker.finish(fence(1, 1)).await);
+    let mut foreign = fence(2, 1);
+    foreign.cluster_id = "other".to_owned();
+    refused(worker.trigger(foreign, 7, None, false).await);
+    // The attempt that counts goes on, and a newer term is obeyed from then on.
+    worker.trigger(fence(2, 5), 8, None, false).await.unwrap();
+    refused(worker.trigger(fence(2, 4), 9, None, false).await);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_attempt_is_torn_down_and_its_checkpoints_end() {
+    let cluster = Cluster::start(1).await;
+    cluster.allow(10, 1000);
+    cluster.deploy(1, (1, 1), None).await;
+    let attempts =
+        |heard: &mut Heard| -> usize { heard.heartbeats.values().map(|h| h.running.len()).sum() };
+    until("a heartbeat with the attempt", || {
+        (cluster.master.heard(attempts) == 1).then_some(())
+    })
+    .await;
+    cluster.master.heard(|heard| {
+        heard.stale.push(v1::RunningAttempt {
+            job_id: support::master::JOB.to_owned(),
+            attempt: 1,
+            subtasks: Vec::new(),
+        });
+    });
+    until("nothing running", || {
+        (cluster.master.heard(attempts) == 0).then_some(())
+    })
+    .await;
+    let gone = cluster.workers[0]
+        .trigger(fence(1, 1), 1, None, false)
+        .await;
+    assert_eq!(gone.unwrap_err().code(), Code::NotFound);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_name_their_cause_and_say_whether_a_restart_helps() {
+    let cluster = Cluster::start(2).await;
+    let failure = async |attempt: u64| {
+        cluster
+            .master
+            .all_report(attempt, SubtaskState::Failed, 1)
+            .await;
+        failures(&cluster, attempt)
+    };
+    cluster.allow(100, 100);
+    cluster.world.poison.store(50, Ordering::SeqCst);
+    cluster.deploy(1, (2, 2), None).await;
+    let errors = failure(1).await;
+    assert!(
+        errors[0].0.contains("a poisoned row") && errors[0].1,
+        "{errors:?}"
+    );
+    cluster.world.poison.store(-1, Ordering::SeqCst);
+    cluster.world.panic_at.store(50, Ordering::SeqCst);
+    cluster.deploy(2, (2, 2), None).await;
+    let errors = failure(2).await;
+    assert!(
+        errors[0].0.contains("panic as asked for") && !errors[0].1,
+        "{errors:?}"
+    );
+    // The process has survived: the next attempt runs.
+    cluster.world.panic_at.store(-1, Ordering::SeqCst);
+    cluster.deploy(3, (2, 2), None).await;
+    cluster
+        .master
+        .all_report(3, SubtaskState::EndOfData, 4)
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_a_task_manager_fails_the_subtasks_that_are_joined_to_it() {
+    let mut cluster = Cluster::start(2).await;
+    cluster.allow(10, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    let lost = cluster.handles.pop().unwrap();
+    lost.shutdown().await;
+    cluster.workers.pop();
+    cluster.master.all_report(1, SubtaskState::Failed, 2).await;
+    let errors = failures(&cluster, 1);
+    assert!(
+        errors
+            .iter()
+            .all(|(error, fatal)| error.contains("exchange") && !fatal),
+        "{errors:?}"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_is_found_and_the_job_does_not_notice() {
+    let cluster = Cluster::start(1).await;
+    cluster.allow(100, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    let (next, address) = Master::start().await;
+    next.heard(|heard| heard.term = 2);
+    cluster
+        .master
+        .heard(|heard| heard.follows = Some(address.clone()));
+    let registered = until("a registration with the new leader", || {
+        next.heard(|heard| heard.registrations.first().cloned())
+    })
+    .await;
+    assert_eq!(registered.running.len(), 1);
+    assert_eq!(registered.running[0].subtasks.len(), 4);
+    // The new leader coordinates the next checkpoint, the deposed one none.
+    let worker = &cluster.workers[0];
+    let old = worker.trigger(fence(1, 1), 5, None, false).await;
+    assert_eq!(old.unwrap_err().code(), Code::FailedPrecondition);
+    worker.trigger(fence(1, 2), 5, None, false).await.unwrap();
+    next.manifest(5, 4, SnapshotKind::Checkpoint).await;
+    let terms = next.heard(|heard| {
+        let fences = heard
+            .acknowledgements
+            .iter()
+            .filter_map(|a| a.fence.as_ref());
+        fences.map(|f| f.leader_term).collect::<Vec<_>>()
+    });
+    assert_eq!(terms, [2; 4]);
+    assert!(failures(&cluster, 1).is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_given_up_checkpoint_holds_nothing_up() {
+    let cluster = Cluster::start(2).await;
+    cluster.allow(100, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    // The barrier comes from one of two sources only: both aggregations wait for the other.
+    let first = &cluster.workers[0];
+    first.trigger(fence(1, 1), 1, None, false).await.unwrap();
+    until("the source's acknowledgement", || {
+        let count = cluster.master.heard(|heard| heard.acknowledgements.len());
+        (count == 1).then_some(())
+    })
+    .await;
+    for worker in &cluster.workers {
+        worker.notify(fence(1, 1), 1, false).await.unwrap();
+    }
+    cluster.allow(1000, 1000);
+    cluster
+        .master
+        .all_report(1, SubtaskState::EndOfData, 4)
+        .await;
+    cluster.trigger(1, 2, None, true).await;
+    cluster
+        .master
+        .manifest(2, 4, SnapshotKind::Checkpoint)
+        .await;
+    cluster.complete(1, 2).await;
+    assert_eq!(cluster.world.counts(), expected(1000));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_that_overtakes_another_declines_the_older_checkpoint() {
+    let cluster = Cluster::start(2).await;
+    cluster.allow(100, 1000);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 4).await;
+    let (first, second) = (&cluster.workers[0], &cluster.workers[1]);
+    first.trigger(fence(1, 1), 1, None, false).await.unwrap();
+    second.trigger(fence(1, 1), 2, None, false).await.unwrap();
+    until("both aggregations decline", || {
+        let declined = cluster.master.heard(|heard| heard.declines.len());
+        (declined == 2).then_some(())
+    })
+    .await;
+    first.trigger(fence(1, 1), 2, None, false).await.unwrap();
+    until("all acknowledge the newer one", || {
+        cluster.master.heard(|heard| {
+            let newer = heard
+                .acknowledgements
+                .iter()
+                .filter(|a| a.checkpoint_id == 2);
+            (newer.count() == 4).then_some(())
+        })
+    })
+    .await;
+    cluster.stop().await;
+}

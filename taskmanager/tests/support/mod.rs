@@ -1,0 +1,4 @@
+//! A job manager that only listens, and a world of a source and a sink in memory.
+
+pub mod master;
+pub mod world;
