@@ -288,6 +288,11 @@ impl Harness {
         self.state.len()
     }
 
+    /// What was emitted since the last call.
+    pub fn take(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.out)
+    }
+
     /// What was emitted since the last call, one text a row: "+I 1 abc 2020-01-01T00:00:00" ("null" for NULL).
     pub fn rows(&mut self) -> Result<Vec<String>> {
         let mut rows = Vec::new();

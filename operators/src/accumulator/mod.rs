@@ -244,7 +244,7 @@ fn weigh(
     }
     if let Some(argument) = selection.argument {
         let argument = column(batch, argument)?;
-        if argument.null_count() > 0 {
+        if argument.logical_null_count() > 0 {
             mask_nulls(weights.get_or_insert_with(all), argument);
         }
     }
@@ -252,7 +252,8 @@ fn weigh(
 }
 
 fn mask_nulls(weights: &mut [i8], array: &ArrayRef) {
-    if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
+    // A column of the type NULL has no bitmap.
+    if let Some(nulls) = array.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
         for (weight, present) in weights.iter_mut().zip(nulls.iter()) {
             *weight *= i8::from(present);
         }

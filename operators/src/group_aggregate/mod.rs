@@ -244,7 +244,8 @@ impl Open {
     }
 
     fn is_over_budget(&self) -> bool {
-        self.store.memory() > self.memory_bytes || self.store.is_full()
+        let scratch = (self.stamps.capacity() + self.running.capacity()) * 8;
+        self.store.memory() + scratch > self.memory_bytes || self.store.is_full()
     }
 
     fn forget_slots(&mut self) {

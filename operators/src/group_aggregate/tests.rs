@@ -33,8 +33,7 @@ fn output(spec: &v1::GroupAggregate) -> SchemaRef {
     let mut columns = vec![("k", DataType::Int64)];
     for call in &spec.aggregates {
         let argument = call.arguments.first().map(|c| input.field(*c as usize));
-        let argument =
-            argument.and_then(|field| weir_dataflow::types::LogicalType::from_field(field));
+        let argument = argument.and_then(weir_dataflow::types::LogicalType::from_field);
         let result = weir_dataflow::agg::result_type(&call.function, argument.as_ref()).unwrap();
         columns.push(("a", result.logical_type.to_arrow()));
     }

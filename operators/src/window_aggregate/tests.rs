@@ -393,7 +393,7 @@ fn check_phases(window: v1::WindowSpec, batches: Batches, restarts: bool) {
     let mut first = Harness::open(create(&local), vec![input()], between.clone()).unwrap();
     let mut second = restore(None);
     let mut emitted = Vec::new();
-    let mut hand_on = |first: &mut Harness, second: &mut Harness| {
+    let hand_on = |first: &mut Harness, second: &mut Harness| {
         let text = first.rows().unwrap().join("\n");
         if !text.is_empty() {
             second.push(0, batch(&between, &text).unwrap()).unwrap();
