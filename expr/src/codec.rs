@@ -24,7 +24,11 @@ use crate::functions;
 static CONTEXT: LazyLock<TaskContext> = LazyLock::new(|| {
     let functions = functions::all()
         .iter()
-        .map(|function| (function.name().to_owned(), Arc::clone(function)))
+        .flat_map(|function| {
+            let names = std::iter::once(function.name())
+                .chain(function.aliases().iter().map(String::as_str));
+            names.map(|name| (name.to_owned(), Arc::clone(function)))
+        })
         .collect();
     TaskContext::new(
         None,

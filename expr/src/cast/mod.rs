@@ -6,7 +6,7 @@
 mod from_text;
 mod nested;
 mod number;
-mod temporal;
+pub(crate) mod temporal;
 mod text;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use super::types::{common_type, comparison_type};
 use super::{Coercer, binary, function_call, literal, type_of};
 use crate::error::{ExprError, Result};
 use crate::functions::{Argument, Function};
+use datafusion_expr::ScalarUDFImpl;
 
 impl Coercer {
     pub(super) fn node(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
@@ -105,7 +106,8 @@ impl Coercer {
     }
 
     fn function(&self, call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
-        let Some(function) = call.func.inner().downcast_ref::<Function>() else {
+        let func = Arc::clone(&call.func);
+        let Some(function) = func.inner().downcast_ref::<Function>() else {
             return Ok(Expr::ScalarFunction(call));
         };
         let args = call
@@ -126,6 +128,7 @@ impl Coercer {
             })
             .collect::<Result<Vec<_>>>()?;
         let (params, _) = function.resolve(&arguments)?;
+        let name = function.name();
         let args = args
             .into_iter()
             .zip(&params)
@@ -133,11 +136,72 @@ impl Coercer {
                 LogicalType::Null => Ok(arg),
                 _ => self.cast_to(arg, param, schema),
             })
+            .map(|arg| self.local(name, arg?, schema))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Expr::ScalarFunction(ScalarFunction {
-            func: call.func,
-            args,
-        }))
+        match name {
+            "COALESCE" | "IFNULL" => Ok(coalesce(args)),
+            "IF" => Ok(if_else(args)),
+            "NULLIF" => self.null_if(args, schema),
+            _ => Ok(Expr::ScalarFunction(ScalarFunction {
+                func: call.func,
+                args: self.with_zone(name, args),
+            })),
+        }
+    }
+
+    /// Fields of a TIMESTAMP_LTZ are those of the session's local time.
+    fn local(&self, function: &str, arg: Expr, schema: &DFSchema) -> Result<Expr> {
+        const OF_LOCAL_TIME: [&str; 12] = [
+            "YEAR",
+            "QUARTER",
+            "MONTH",
+            "WEEK",
+            "DAYOFYEAR",
+            "DAYOFMONTH",
+            "DAYOFWEEK",
+            "HOUR",
+            "MINUTE",
+            "SECOND",
+            "EXTRACT",
+            "DATE_FORMAT",
+        ];
+        if self.time_zone.is_none() || !OF_LOCAL_TIME.contains(&function) {
+            return Ok(arg);
+        }
+        match type_of(&arg, schema)?.logical_type {
+            LogicalType::TimestampLtz(precision) => {
+                self.cast_to(arg, &LogicalType::Timestamp(precision), schema)
+            }
+            _ => Ok(arg),
+        }
+    }
+
+    /// Functions whose last argument is the session time zone.
+    fn with_zone(&self, function: &str, mut args: Vec<Expr>) -> Vec<Expr> {
+        let Some(zone) = &self.time_zone else {
+            return args;
+        };
+        let text = |text: &str| Expr::Literal(ScalarValue::Utf8(Some(text.to_owned())), None);
+        match (function, args.len()) {
+            ("LOCALTIMESTAMP" | "LOCALTIME" | "CURRENT_DATE", 0) => args.push(text(zone)),
+            ("FROM_UNIXTIME" | "UNIX_TIMESTAMP", 1) => {
+                args.push(text("yyyy-MM-dd HH:mm:ss"));
+                args.push(text(zone));
+            }
+            ("FROM_UNIXTIME" | "UNIX_TIMESTAMP", 2) => args.push(text(zone)),
+            _ => {}
+        }
+        args
+    }
+
+    fn null_if(&self, mut args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
+        let (Some(other), Some(value)) = (args.pop(), args.pop()) else {
+            return Err(ExprError::Type("NULLIF takes two arguments".to_owned()));
+        };
+        let target = type_of(&value, schema)?.logical_type;
+        let equal = self.binary(value.clone(), Operator::Eq, other, schema)?;
+        let null = self.cast_to(Expr::Literal(ScalarValue::Null, None), &target, schema)?;
+        Ok(case_of(vec![(equal, null)], Some(value)))
     }
 
     fn like(&self, function: &str, like: Like, schema: &DFSchema) -> Result<Expr> {
@@ -229,6 +293,35 @@ impl Coercer {
             when_then_expr: branches,
             else_expr,
         }))
+    }
+}
+
+fn case_of(branches: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {
+    let boxed = |(when, then)| (Box::new(when), Box::new(then));
+    Expr::Case(Case {
+        expr: None,
+        when_then_expr: branches.into_iter().map(boxed).collect(),
+        else_expr: otherwise.map(Box::new),
+    })
+}
+
+/// The first that is not NULL; those behind it are not evaluated.
+fn coalesce(mut args: Vec<Expr>) -> Expr {
+    let Some(last) = args.pop() else {
+        return Expr::Literal(ScalarValue::Null, None);
+    };
+    if args.is_empty() {
+        return last;
+    }
+    let branch = |arg: Expr| (Expr::IsNotNull(Box::new(arg.clone())), arg);
+    case_of(args.into_iter().map(branch).collect(), Some(last))
+}
+
+fn if_else(mut args: Vec<Expr>) -> Expr {
+    let otherwise = args.pop();
+    match (args.pop(), args.pop()) {
+        (Some(then), Some(when)) => case_of(vec![(when, then)], otherwise),
+        _ => Expr::Literal(ScalarValue::Null, None),
     }
 }
 

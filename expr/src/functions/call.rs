@@ -93,13 +93,6 @@ impl Call {
         self.column(index)
     }
 
-    /// The argument is a literal.
-    pub fn is_constant(&self, index: usize) -> bool {
-        self.columns
-            .get(index)
-            .is_some_and(|(_, constant)| *constant)
-    }
-
     pub fn text(&self, index: usize) -> Result<Text<'_>> {
         let (array, constant) = self.column(index)?;
         match array.as_string_opt::<i32>() {

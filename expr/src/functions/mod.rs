@@ -1,11 +1,28 @@
 //! The registry: Flink's scalar functions by Flink's names, and those that the planner rewrites to (`__...`).
 
 mod arithmetic;
+mod array;
 mod call;
 mod cast;
+mod clock;
+mod collection;
+mod conditional;
+mod format;
 mod function;
+mod hash;
+mod json;
+mod json_write;
+mod like;
+mod math;
 mod params;
+mod regex;
+mod search;
+mod string;
+mod temporal;
 mod temporal_arithmetic;
+mod temporal_round;
+mod unit;
+mod url;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +34,24 @@ pub use function::Function;
 pub(crate) use params::Argument;
 
 static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let groups = [arithmetic::functions(), cast::functions()];
+    let groups = [
+        arithmetic::functions(),
+        array::functions(),
+        cast::functions(),
+        clock::functions(),
+        collection::functions(),
+        conditional::functions(),
+        format::functions(),
+        hash::functions(),
+        json::functions(),
+        like::functions(),
+        math::functions(),
+        regex::functions(),
+        search::functions(),
+        string::functions(),
+        temporal::functions(),
+        url::functions(),
+    ];
     groups
         .into_iter()
         .flatten()

@@ -54,26 +54,22 @@ pub(crate) enum Param {
     TextOrBytes,
     /// A string or a number, as it is.
     TextOrNumeric,
-    Date,
     /// DATE, TIME, TIMESTAMP or TIMESTAMP_LTZ, as it is; a string becomes a TIMESTAMP(3).
     Temporal,
-    /// TIMESTAMP or TIMESTAMP_LTZ as it is; a DATE or a string becomes a TIMESTAMP(3).
-    Timestamp,
-    /// An interval, as it is.
-    Interval,
     Array,
     Map,
     /// ARRAY, MAP or MULTISET.
     Collection,
-    Row,
     /// Anything, as it is.
     Any,
     /// Anything, brought to the common type of all arguments in such places.
     Common,
     /// Anything, brought to the type of the elements of the array in the first place.
     Element,
-    /// Anything, brought to the type of the keys of the map in the first place.
-    Key,
+    /// What `collection[...]` takes: the index of an array, the key of a map.
+    Place,
+    /// Keys and values in turn, each brought to their common type.
+    Alternating,
 }
 
 /// The result's type.
@@ -102,7 +98,7 @@ impl From<fn(&[Argument]) -> Result<LogicalType>> for Returns {
 
 impl Param {
     /// The type that an argument is brought to, or `None` if it does not fit.
-    fn accept(self, given: &LogicalType, context: &Context) -> Option<LogicalType> {
+    fn accept(self, index: usize, given: &LogicalType, context: &Context) -> Option<LogicalType> {
         use LogicalType as T;
         let null = *given == T::Null;
         let text = matches!(given, T::Char(_) | T::VarChar(_));
@@ -138,33 +134,24 @@ impl Param {
                 STRING,
             ),
             Self::TextOrNumeric => same_or(text || exact || approximate || decimal, STRING),
-            Self::Date => match given {
-                T::Date | T::Timestamp(_) | T::TimestampLtz(_) | T::Null => Some(T::Date),
-                _ => text.then_some(T::Date),
-            },
             Self::Temporal => match given {
                 T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampLtz(_) => Some(given.clone()),
                 _ => (null || text).then_some(T::Timestamp(3)),
             },
-            Self::Timestamp => match given {
-                T::Timestamp(_) | T::TimestampLtz(_) => Some(given.clone()),
-                _ => (null || text || *given == T::Date).then_some(T::Timestamp(3)),
-            },
-            Self::Interval => same_or(
-                matches!(given, T::IntervalDayTime | T::IntervalYearMonth),
-                T::IntervalDayTime,
-            ),
             Self::Array => same_or(matches!(given, T::Array(_)), T::Null),
             Self::Map => same_or(matches!(given, T::Map(..) | T::Multiset(_)), T::Null),
             Self::Collection => same_or(
                 matches!(given, T::Array(_) | T::Map(..) | T::Multiset(_)),
                 T::Null,
             ),
-            Self::Row => same_or(matches!(given, T::Row(_)), T::Null),
             Self::Any => Some(given.clone()),
             Self::Common => context.common.clone(),
             Self::Element => context.element.clone(),
-            Self::Key => context.key.clone(),
+            Self::Place => match &context.key {
+                Some(key) => Some(key.clone()),
+                None => (null || exact || decimal).then_some(T::Int),
+            },
+            Self::Alternating => context.alternating[index % 2].clone(),
         }
     }
 
@@ -177,18 +164,15 @@ impl Param {
             Self::Bytes => "BYTES",
             Self::TextOrBytes => "a STRING or BYTES",
             Self::TextOrNumeric => "a STRING or a number",
-            Self::Date => "a DATE",
             Self::Temporal => "a DATE, TIME or TIMESTAMP",
-            Self::Timestamp => "a TIMESTAMP",
-            Self::Interval => "an INTERVAL",
             Self::Array => "an ARRAY",
             Self::Map => "a MAP",
             Self::Collection => "an ARRAY or a MAP",
-            Self::Row => "a ROW",
             Self::Any => "anything",
             Self::Common => "a type in common with the other arguments",
             Self::Element => "a type that fits the array's elements",
-            Self::Key => "a type that fits the map's keys",
+            Self::Place => "an index or a key of the collection",
+            Self::Alternating => "a type in common with the other keys or values",
         }
     }
 }
@@ -207,6 +191,7 @@ struct Context {
     common: Option<LogicalType>,
     element: Option<LogicalType>,
     key: Option<LogicalType>,
+    alternating: [Option<LogicalType>; 2],
 }
 
 impl Function {
@@ -249,7 +234,7 @@ pub(super) fn resolve_params(
         let Some(param) = function.param(index) else {
             return plan_err!("{} takes no argument {}", function.name, index + 1);
         };
-        match param.accept(&argument.logical_type, &context) {
+        match param.accept(index, &argument.logical_type, &context) {
             Some(accepted) => params.push(accepted),
             None => {
                 return plan_err!(
@@ -273,6 +258,13 @@ fn context(function: &Function, arguments: &[Argument]) -> Result<Context> {
         }
     }
     let first = arguments.first().map(|argument| &argument.logical_type);
+    let every_second = |start: usize| {
+        let types = arguments.iter().skip(start).step_by(2);
+        let types: Vec<LogicalType> = types
+            .map(|argument| argument.logical_type.clone())
+            .collect();
+        common_type(&types)
+    };
     Ok(Context {
         common: if common.is_empty() {
             None
@@ -287,8 +279,9 @@ fn context(function: &Function, arguments: &[Argument]) -> Result<Context> {
             Some(LogicalType::Map(key, _) | LogicalType::Multiset(key)) => {
                 Some(key.logical_type.clone())
             }
-            _ => Some(LogicalType::Null),
+            _ => None,
         },
+        alternating: [every_second(0), every_second(1)],
     })
 }
 

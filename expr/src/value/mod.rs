@@ -3,4 +3,6 @@
 pub(crate) mod calendar;
 pub(crate) mod decimal;
 pub(crate) mod floating;
+pub(crate) mod json;
+pub(crate) mod pattern;
 pub(crate) mod zone;

@@ -1,0 +1,107 @@
+//! COALESCE, IF and their like, GREATEST and LEAST. The former are rewritten to CASE by coercion, which leaves branches alone that are
+//! not taken; they are here for their names and types.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, make_comparator};
+use arrow::compute::{SortOptions, interleave};
+use datafusion_common::{Result, internal_err, plan_err};
+use weir_dataflow::types::LogicalType;
+
+use super::call::Call;
+use super::function::Function;
+use super::params::{Argument, Param, Returns};
+use crate::coerce::types::STRING;
+
+use LogicalType as T;
+
+const COMMON: &[Param] = &[Param::Common];
+const TWO_COMMON: &[Param] = &[Param::Common, Param::Common];
+const IF: &[Param] = &[Param::Boolean, Param::Common, Param::Common];
+
+pub(super) fn functions() -> Vec<Function> {
+    vec![
+        Function::new("COALESCE", COMMON, Returns::Common, rewritten)
+            .variadic()
+            .null_if_all_are()
+            .lazy(),
+        Function::new("IFNULL", TWO_COMMON, Returns::Common, rewritten)
+            .null_if_all_are()
+            .lazy(),
+        Function::new(
+            "NULLIF",
+            &[Param::Any, Param::Any],
+            Returns::Argument(0),
+            rewritten,
+        )
+        .lazy(),
+        Function::new("IF", IF, Returns::Common, rewritten).lazy(),
+        Function::new("GREATEST", COMMON, Returns::Common, |call| {
+            extreme(call, Ordering::Greater)
+        })
+        .variadic()
+        .strict(),
+        Function::new("LEAST", COMMON, Returns::Common, |call| {
+            extreme(call, Ordering::Less)
+        })
+        .variadic()
+        .strict(),
+        Function::new("TYPEOF", &[Param::Any, Param::Boolean], STRING, type_of).optional(1),
+        Function::new("__raise", &[Param::Text], Returns::Rule(never), raise),
+    ]
+}
+
+fn rewritten(_: &Call) -> Result<ArrayRef> {
+    internal_err!("COALESCE, IFNULL, NULLIF and IF are CASE after coercion")
+}
+
+fn never(_: &[Argument]) -> Result<LogicalType> {
+    Ok(T::Null)
+}
+
+fn raise(call: &Call) -> Result<ArrayRef> {
+    plan_err!("{}", call.literal(0)?)
+}
+
+/// NULL if any argument is.
+fn extreme(call: &Call, wanted: Ordering) -> Result<ArrayRef> {
+    let columns = (0..call.len())
+        .map(|index| call.array(index))
+        .collect::<Result<Vec<_>>>()?;
+    let mut best: Vec<usize> = vec![0; call.rows];
+    for challenger in 1..columns.len() {
+        let comparators = columns
+            .iter()
+            .take(challenger)
+            .map(|column| make_comparator(&columns[challenger], column, SortOptions::default()))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (row, best) in best.iter_mut().enumerate() {
+            if comparators[*best](row, row) == wanted {
+                *best = challenger;
+            }
+        }
+    }
+    let arrays: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    let places: Vec<(usize, usize)> = best
+        .into_iter()
+        .enumerate()
+        .map(|(row, best)| {
+            let null = columns.iter().position(|column| column.is_null(row));
+            (null.unwrap_or(best), row)
+        })
+        .collect();
+    if places.is_empty() {
+        return Ok(arrow::array::new_empty_array(&call.returns));
+    }
+    Ok(interleave(&arrays, &places)?)
+}
+
+fn type_of(call: &Call) -> Result<ArrayRef> {
+    let field = arrow::datatypes::Field::new("", call.data_type(0)?.clone(), true);
+    let text = LogicalType::from_field(&field).map(|found| found.to_string());
+    Ok(Arc::new(arrow::array::StringArray::from(vec![
+        text;
+        call.rows
+    ])))
+}

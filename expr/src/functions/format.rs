@@ -1,0 +1,332 @@
+//! Dates and times from and to texts: DATE_FORMAT, TO_DATE, TO_TIMESTAMP, FROM_UNIXTIME and their like. A text that can't be read is NULL.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use arrow::array::{Array, ArrayRef, StringBuilder};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{TimeUnit, TimestampMillisecondType};
+use datafusion_common::{Result, exec_err, plan_err};
+use lru::LruCache;
+use weir_common::clock::Clock;
+use weir_dataflow::types::LogicalType;
+
+use super::call::{Call, Text, numbers, put, texts};
+use super::function::Function;
+use super::params::{Argument, Param, Returns};
+use super::string::is_string;
+use crate::cast::temporal::{from_points, points};
+use crate::coerce::types::STRING;
+use crate::value::calendar::{self, Point};
+use crate::value::pattern::Pattern;
+use crate::value::zone::Zone;
+
+use LogicalType as T;
+
+const FORMAT: &[Param] = &[Param::Temporal, Param::Text];
+const ONE_OR_TWO: &[Param] = &[Param::Text, Param::Text];
+const UNIX: &[Param] = &[Param::BigInt, Param::Text, Param::Text];
+const THREE: &[Param] = &[Param::Text, Param::Text, Param::Text];
+const DEFAULT: &str = "yyyy-MM-dd HH:mm:ss";
+
+pub(super) fn functions() -> Vec<Function> {
+    vec![
+        Function::new("DATE_FORMAT", FORMAT, STRING, date_format),
+        Function::new("TO_DATE", ONE_OR_TWO, T::Date, to_date).optional(1),
+        Function::new("TO_TIMESTAMP", ONE_OR_TWO, T::Timestamp(3), to_timestamp).optional(1),
+        Function::new(
+            "TO_TIMESTAMP_LTZ",
+            &[Param::TextOrNumeric, Param::Any, Param::Text],
+            Returns::Rule(ltz_result),
+            to_timestamp_ltz,
+        )
+        .optional(2),
+        // The third argument is the session time zone.
+        Function::new("FROM_UNIXTIME", UNIX, STRING, from_unixtime).optional(2),
+        Function::new("UNIX_TIMESTAMP", THREE, T::BigInt, unix_timestamp).optional(2),
+        Function::new("__unix_timestamp_now", &[], T::BigInt, unix_now)
+            .volatile()
+            .never_null(),
+        Function::new("CONVERT_TZ", THREE, STRING, convert_tz),
+    ]
+}
+
+const CACHED: NonZeroUsize = match NonZeroUsize::new(64) {
+    Some(size) => size,
+    None => NonZeroUsize::MIN,
+};
+
+thread_local! {
+    static PATTERNS: RefCell<LruCache<String, Option<Rc<Pattern>>>> =
+        RefCell::new(LruCache::new(CACHED));
+}
+
+/// The compiled pattern; kept for later calls on this thread.
+fn compile(pattern: &str) -> Option<Rc<Pattern>> {
+    PATTERNS.with_borrow_mut(|patterns| {
+        if let Some(known) = patterns.get(pattern) {
+            return known.clone();
+        }
+        let compiled = Pattern::compile(pattern).map(Rc::new);
+        patterns.put(pattern.to_owned(), compiled.clone());
+        compiled
+    })
+}
+
+/// The pattern of each row; a literal one must be right.
+enum Patterns<'a> {
+    One(Option<Rc<Pattern>>),
+    Many(Text<'a>),
+}
+
+impl<'a> Patterns<'a> {
+    fn new(text: Option<Text<'a>>, default: &str) -> Result<Self> {
+        let source = match &text {
+            None => Some(default),
+            Some(text) if text.constant => text.get(0),
+            Some(text) => return Ok(Self::Many(*text)),
+        };
+        let Some(source) = source else {
+            return Ok(Self::One(None));
+        };
+        match compile(source) {
+            Some(pattern) => Ok(Self::One(Some(pattern))),
+            None => exec_err!("'{source}' is not a pattern for dates and times that is supported"),
+        }
+    }
+
+    fn get(&self, row: usize) -> Option<Rc<Pattern>> {
+        match self {
+            Self::One(pattern) => pattern.clone(),
+            Self::Many(text) => compile(text.get(row)?),
+        }
+    }
+}
+
+fn date_format(call: &Call) -> Result<ArrayRef> {
+    let patterns = Patterns::new(Some(call.text(1)?), DEFAULT)?;
+    let (array, constant) = call.raw(0)?;
+    if let (Patterns::One(Some(pattern)), DataType::Timestamp(TimeUnit::Millisecond, _), false) =
+        (&patterns, array.data_type(), constant)
+        && let Some(granule) = pattern.granule().map(|nanos| nanos / 1_000_000)
+        && granule > 0
+    {
+        return format_granules(call, pattern, granule);
+    }
+    let array = call.array(0)?;
+    let read = points(array.as_ref())?;
+    texts(call.rows, |row, out| {
+        let (point, pattern) = (read(row)?, patterns.get(row)?);
+        pattern.write(out, point);
+        Some(())
+    })
+}
+
+/// Neighbours in a stream mostly lie within one day or minute, so the last text is often the next one.
+fn format_granules(call: &Call, pattern: &Pattern, granule: i64) -> Result<ArrayRef> {
+    let millis = call.primitive::<TimestampMillisecondType>(0)?;
+    let mut last: Option<i64> = None;
+    let mut text = String::new();
+    let mut builder = StringBuilder::with_capacity(call.rows, call.rows * 12);
+    for row in 0..call.rows {
+        let Some(value) = millis.get(row) else {
+            builder.append_null();
+            continue;
+        };
+        let place = value.div_euclid(granule);
+        if last != Some(place) {
+            text.clear();
+            pattern.write(&mut text, Point::from_units(value, 1000));
+            last = Some(place);
+        }
+        builder.append_value(&text);
+    }
+    Ok(std::sync::Arc::new(builder.finish()))
+}
+
+/// Without a pattern the default forms, else exactly the pattern.
+fn read_text(text: &str, pattern: Option<&Pattern>) -> Option<Point> {
+    match pattern {
+        None => calendar::parse_timestamp(text.trim()),
+        Some(pattern) => pattern.read(text),
+    }
+}
+
+fn to_date(call: &Call) -> Result<ArrayRef> {
+    let text = call.text(0)?;
+    let patterns = Patterns::new(call.optional_text(1)?, "yyyy-MM-dd")?;
+    let plain = call.len() == 1;
+    numbers::<Date32Type>(call.rows, |row| {
+        let text = text.get(row)?;
+        let point = if plain {
+            read_text(text, None)?
+        } else {
+            read_text(text, Some(&*patterns.get(row)?))?
+        };
+        i32::try_from(point.day).ok()
+    })
+}
+
+fn to_timestamp(call: &Call) -> Result<ArrayRef> {
+    let text = call.text(0)?;
+    let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
+    let plain = call.len() == 1;
+    from_points(call.rows, &T::Timestamp(3), |row| {
+        let text = text.get(row)?;
+        if plain {
+            read_text(text, None)
+        } else {
+            read_text(text, Some(&*patterns.get(row)?))
+        }
+    })
+}
+
+/// Both from numbers of seconds (precision 0) and of milliseconds (3), and from texts: TIMESTAMP_LTZ(3).
+fn ltz_result(arguments: &[Argument]) -> Result<LogicalType> {
+    let given = &arguments[0].logical_type;
+    if matches!(given, T::Char(_) | T::VarChar(_)) {
+        return Ok(T::TimestampLtz(3));
+    }
+    match arguments.get(1).map(|precision| precision.integer()) {
+        None | Some(Some(0 | 3)) => Ok(T::TimestampLtz(3)),
+        Some(Some(other)) => {
+            plan_err!(
+                "TO_TIMESTAMP_LTZ takes the precision 0 (seconds) or 3 (milliseconds), not {other}"
+            )
+        }
+        Some(None) => Ok(T::TimestampLtz(3)),
+    }
+}
+
+fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
+    if is_string(call.data_type(0)?) {
+        return text_to_ltz(call);
+    }
+    let precision = match call.len() {
+        1 => None,
+        _ => Some(arrow::compute::cast(&call.array(1)?, &DataType::Int32)?),
+    };
+    let seconds = |row: usize| match &precision {
+        None => Some(false),
+        Some(array) => {
+            let array = arrow::array::AsArray::as_primitive::<Int32Type>(array);
+            array.is_valid(row).then(|| array.value(row) == 0)
+        }
+    };
+    let millis: Box<dyn Fn(usize, bool) -> Option<i64>> = match call.data_type(0)?.clone() {
+        DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => {
+            let doubles = doubles(&call.array(0)?)?;
+            Box::new(move |row, seconds| {
+                let doubles = arrow::array::AsArray::as_primitive::<Float64Type>(&doubles);
+                let factor = if seconds { 1000.0 } else { 1.0 };
+                doubles
+                    .is_valid(row)
+                    .then(|| (doubles.value(row) * factor) as i64)
+            })
+        }
+        _ => {
+            let longs = arrow::compute::cast(&call.array(0)?, &DataType::Int64)?;
+            Box::new(move |row, seconds| {
+                let longs = arrow::array::AsArray::as_primitive::<Int64Type>(&longs);
+                if longs.is_null(row) {
+                    return None;
+                }
+                longs.value(row).checked_mul(if seconds { 1000 } else { 1 })
+            })
+        }
+    };
+    from_points(call.rows, &T::TimestampLtz(3), |row| {
+        Some(Point::from_units(millis(row, seconds(row)?)?, 1000))
+    })
+}
+
+fn doubles(array: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match array.data_type() {
+        DataType::Decimal128(_, scale) => {
+            let scale = *scale;
+            let decimals = arrow::array::AsArray::as_primitive::<Decimal128Type>(array);
+            std::sync::Arc::new(
+                decimals
+                    .unary::<_, Float64Type>(|value| crate::value::decimal::to_f64(value, scale)),
+            )
+        }
+        _ => arrow::compute::cast(array, &DataType::Float64)?,
+    })
+}
+
+/// TO_TIMESTAMP_LTZ(text[, pattern[, zone]])
+fn text_to_ltz(call: &Call) -> Result<ArrayRef> {
+    let text = call.text(0)?;
+    let patterns = Patterns::new(call.optional_text(1)?, "yyyy-MM-dd HH:mm:ss.SSS")?;
+    let zones = call.optional_text(2)?;
+    let plain = call.len() == 1;
+    from_points(call.rows, &T::TimestampLtz(3), |row| {
+        let text = text.get(row)?;
+        let point = if plain {
+            read_text(text, None)?
+        } else {
+            read_text(text, Some(&*patterns.get(row)?))?
+        };
+        let zone = match &zones {
+            None => Zone::Utc,
+            Some(zones) => Zone::parse(zones.get(row)?)?,
+        };
+        Some(zone.instant(point))
+    })
+}
+
+fn session_zone(text: Option<Text<'_>>) -> Result<Zone> {
+    match text.and_then(|text| text.get(0)) {
+        Some(name) => super::cast::zone(name),
+        None => Ok(Zone::Utc),
+    }
+}
+
+fn from_unixtime(call: &Call) -> Result<ArrayRef> {
+    let seconds = call.primitive::<Int64Type>(0)?;
+    let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
+    let zone = session_zone(call.optional_text(2)?)?;
+    texts(call.rows, |row, out| {
+        let (seconds, pattern) = (seconds.get(row)?, patterns.get(row)?);
+        pattern.write(out, zone.local(Point::from_units(seconds, 1)));
+        Some(())
+    })
+}
+
+/// What can't be read is the smallest BIGINT.
+fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
+    let text = call.text(0)?;
+    let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
+    let zone = session_zone(call.optional_text(2)?)?;
+    let plain = call.len() == 1;
+    numbers::<Int64Type>(call.rows, |row| {
+        let text = text.get(row)?;
+        let point = if plain {
+            read_text(text, None)
+        } else {
+            read_text(text, Some(&*patterns.get(row)?))
+        };
+        let seconds = point.and_then(|point| zone.instant(point).to_units(1));
+        Some(seconds.unwrap_or(i64::MIN))
+    })
+}
+
+fn unix_now(call: &Call) -> Result<ArrayRef> {
+    let seconds = Clock::System.now_ms().div_euclid(1000);
+    numbers::<Int64Type>(call.rows, |_| Some(seconds))
+}
+
+/// A text of one zone's local time as the text of another's.
+fn convert_tz(call: &Call) -> Result<ArrayRef> {
+    let (text, from, to) = (call.text(0)?, call.text(1)?, call.text(2)?);
+    texts(call.rows, |row, out| {
+        let (text, from, to) = (text.get(row)?, from.get(row)?, to.get(row)?);
+        let (from, to) = (Zone::parse(from)?, Zone::parse(to)?);
+        let point = calendar::parse_timestamp(text.trim())?;
+        let mut local = String::with_capacity(19);
+        to.local(from.instant(point)).write(&mut local, 0);
+        put(out, &local);
+        Some(())
+    })
+}
