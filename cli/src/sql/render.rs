@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{Table, presets};
+use weir_connectors::OptionReader;
+use weir_connectors::format::{EncodedRecords, Encoder, Format};
 use weir_dataflow::{Batch, RowKind};
 
 use super::results::ResultRows;
@@ -166,24 +168,26 @@ impl Renderer {
 /// Cells as text, or a row as one JSON object (a single cell).
 enum RowEncoder {
     Text,
-    Json(Box<weir_connectors::format::json::JsonEncoder>),
+    Json(Box<dyn Encoder>),
 }
 
 impl RowEncoder {
     fn new(schema: &SchemaRef, format: OutputFormat) -> anyhow::Result<Self> {
-        Ok(match format {
-            OutputFormat::Text => Self::Text,
-            OutputFormat::Json => Self::Json(Box::new(
-                weir_connectors::format::json::JsonEncoder::for_schema(schema)?,
-            )),
-        })
+        if format == OutputFormat::Text {
+            return Ok(Self::Text);
+        }
+        let options = [("format".to_owned(), "json".to_owned())].into();
+        let json = Format::required(&OptionReader::new("collect", &options), "")?;
+        Ok(Self::Json(json.encoder(schema)?))
     }
 
     fn encode(&mut self, batch: &Batch) -> anyhow::Result<Vec<Vec<String>>> {
         match self {
             Self::Json(encoder) => {
-                let rows = encoder.encode_rows(batch.data())?;
-                Ok(rows.into_iter().map(|row| vec![row]).collect())
+                let mut records = EncodedRecords::default();
+                encoder.encode(batch, &mut records)?;
+                let text = |record: &[u8]| Ok(vec![String::from_utf8(record.to_vec())?]);
+                records.iter().map(text).collect()
             }
             Self::Text => encode_text(batch),
         }
