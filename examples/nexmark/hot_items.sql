@@ -7,7 +7,7 @@ CREATE TABLE events (
 ) WITH (
   'connector' = 'nexmark',
   'events.num' = '10000000',
-  'next-event-rate' = '100000'
+  'next-event.rate' = '100000'
 );
 
 CREATE VIEW bid AS
@@ -27,5 +27,5 @@ JOIN (
     GROUP BY auction, window_start, window_end
   )
   GROUP BY ws, we
-) top
-ON hot.ws = top.ws AND hot.we = top.we AND hot.num >= top.maxn;
+) best
+ON hot.ws = best.ws AND hot.we = best.we AND hot.num >= best.maxn;
