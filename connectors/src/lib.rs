@@ -11,6 +11,7 @@ mod collect;
 mod context;
 mod datagen;
 pub mod format;
+mod kafka;
 mod nexmark;
 mod options;
 mod pace;

@@ -9,11 +9,11 @@ use weir_proto::v1;
 
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
-use crate::{blackhole, collect, datagen, nexmark, print};
+use crate::{blackhole, collect, datagen, kafka, nexmark, print};
 
-const SOURCES: &[&str] = &["datagen", "nexmark"];
+const SOURCES: &[&str] = &["datagen", "kafka", "nexmark"];
 /// 'collect' is left out: no user names it.
-const SINKS: &[&str] = &["blackhole", "print"];
+const SINKS: &[&str] = &["blackhole", "kafka", "print"];
 
 /// What the planner must know of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +58,7 @@ pub fn describe_source(
     let reader = OptionReader::new(connector, options);
     match connector {
         "datagen" => datagen::describe(reader, schema),
+        "kafka" => kafka::describe_source(reader, schema),
         "nexmark" => nexmark::describe(reader, schema),
         _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
     }
@@ -74,10 +75,11 @@ pub fn describe_sink(
     primary_key: &[u32],
 ) -> Result<SinkDescription> {
     let reader = OptionReader::new(connector, options);
-    let _ = (schema, primary_key);
+    let _ = primary_key;
     match connector {
         "blackhole" => blackhole::describe(reader),
         "collect" => collect::describe(reader),
+        "kafka" => kafka::describe_sink(reader, schema),
         "print" => print::describe(reader),
         _ => Err(unknown(connector, "written to", SINKS, SOURCES)),
     }
@@ -91,6 +93,7 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
     let reader = OptionReader::new(&spec.connector, &spec.options);
     match spec.connector.as_str() {
         "datagen" => datagen::open(spec, context),
+        "kafka" => kafka::open_source(spec, context),
         "nexmark" => nexmark::open(reader, context),
         _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
     }
@@ -105,6 +108,7 @@ pub fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWr
     match spec.connector.as_str() {
         "blackhole" => blackhole::open(reader),
         "collect" => collect::open(reader, &context),
+        "kafka" => kafka::open_sink(spec, context),
         "print" => print::open(reader, &context),
         _ => Err(unknown(&spec.connector, "written to", SINKS, SOURCES)),
     }

@@ -48,10 +48,18 @@ impl TransactionalIds {
 
     /// An earlier attempt's that falls to this subtask to clean up.
     fn is_leftover(&self, id: &str) -> bool {
-        let Some(rest) = id.strip_prefix(&self.job) else { return false };
-        let numbers: Vec<u64> = rest.split('-').filter_map(|part| part.parse().ok()).collect();
+        let Some(rest) = id.strip_prefix(&self.job) else {
+            return false;
+        };
+        let numbers: Vec<u64> = rest
+            .split('-')
+            .filter_map(|part| part.parse().ok())
+            .collect();
         match numbers.as_slice() {
-            [attempt, subtask, _] => *attempt < self.attempt && subtask % u64::from(self.parallelism) == u64::from(self.subtask),
+            [attempt, subtask, _] => {
+                *attempt < self.attempt
+                    && subtask % u64::from(self.parallelism) == u64::from(self.subtask)
+            }
             _ => false,
         }
     }
@@ -76,7 +84,10 @@ impl Committer for KafkaCommitter {
     fn abort_leftovers(&self) -> Result<()> {
         for id in self.admin.list_open(&self.ids.job)? {
             if self.ids.is_leftover(&id) {
-                tracing::info!(transactional_id = id, "aborting a transaction that an earlier attempt left open");
+                tracing::info!(
+                    transactional_id = id,
+                    "aborting a transaction that an earlier attempt left open"
+                );
                 self.admin.fence(&id)?;
             }
         }
@@ -90,15 +101,26 @@ mod tests {
 
     #[test]
     fn a_committable_survives_the_snapshot() {
-        let producer = Producer { transactional_id: "p-0-1".into(), producer_id: 4711, epoch: 3 };
+        let producer = Producer {
+            transactional_id: "p-0-1".into(),
+            producer_id: 4711,
+            epoch: 3,
+        };
         assert_eq!(decode(&encode(&producer)).unwrap(), producer);
         assert!(decode(b"").is_err() && decode(&[7; 20]).is_err());
     }
 
     #[test]
     fn only_earlier_attempts_are_cleaned_and_each_by_one_subtask() {
-        let ids = |subtask| TransactionalIds { job: "p-j-".into(), attempt: 3, subtask, parallelism: 2 };
-        let left: Vec<_> = [0, 1].map(|subtask| ids(subtask).is_leftover("p-j-2-5-9")).into();
+        let ids = |subtask| TransactionalIds {
+            job: "p-j-".into(),
+            attempt: 3,
+            subtask,
+            parallelism: 2,
+        };
+        let left: Vec<_> = [0, 1]
+            .map(|subtask| ids(subtask).is_leftover("p-j-2-5-9"))
+            .into();
         assert_eq!(left, [false, true]);
         assert!(!ids(0).is_leftover("p-j-3-0-1"));
         assert!(!ids(0).is_leftover("p-other-2-0-1"));

@@ -43,7 +43,14 @@ pub struct RawRecords {
 
 impl RawRecords {
     fn new(split: u32) -> Self {
-        Self { split, bytes: Vec::new(), ends: Vec::new(), offsets: Vec::new(), timestamps_ms: Vec::new(), next_offset: 0 }
+        Self {
+            split,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            offsets: Vec::new(),
+            timestamps_ms: Vec::new(),
+            next_offset: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -52,7 +59,10 @@ impl RawRecords {
 
     /// The value of a record; `None`: it has none.
     pub fn payload(&self, index: usize) -> Option<&[u8]> {
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(end, _)| *end);
+        let start = index
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before))
+            .map_or(0, |(end, _)| *end);
         match self.ends.get(index) {
             Some((end, true)) => self.bytes.get(start..*end),
             _ => None,
@@ -63,9 +73,11 @@ impl RawRecords {
         if let Some(payload) = message.payload() {
             self.bytes.extend_from_slice(payload);
         }
-        self.ends.push((self.bytes.len(), message.payload().is_some()));
+        self.ends
+            .push((self.bytes.len(), message.payload().is_some()));
         self.offsets.push(message.offset());
-        self.timestamps_ms.push(message.timestamp().to_millis().unwrap_or(0));
+        self.timestamps_ms
+            .push(message.timestamp().to_millis().unwrap_or(0));
         self.next_offset = message.offset() + 1;
     }
 }
@@ -93,9 +105,14 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// Starts the thread. `restored` are the splits of all subtasks.
-    pub fn start(options: SourceOptions, restored: Vec<Split>, context: &SourceContext) -> Result<Self> {
+    pub fn start(
+        options: SourceOptions,
+        restored: Vec<Split>,
+        context: &SourceContext,
+    ) -> Result<Self> {
         let info = &context.info;
-        let mine = |split: &Split| owner(&split.topic, split.partition, info.parallelism) == info.subtask;
+        let mine =
+            |split: &Split| owner(&split.topic, split.partition, info.parallelism) == info.subtask;
         let restored_own: Vec<Split> = restored.into_iter().filter(mine).collect();
         let (sender, parts) = bounded(QUEUE);
         let (commits, commit_requests) = bounded(1);
@@ -118,7 +135,13 @@ impl Fetcher {
             .name(format!("kafka-fetch-{}", info.subtask))
             .spawn(move || worker.run())
             .map_err(|error| Error::io("cannot start the Kafka fetcher", error))?;
-        Ok(Self { parts, commits, stop, thread: Some(thread), restored_own })
+        Ok(Self {
+            parts,
+            commits,
+            stop,
+            thread: Some(thread),
+            restored_own,
+        })
     }
 
     /// Next part, if there is one.
@@ -188,16 +211,22 @@ impl Worker {
     }
 
     fn hand_over(&self, part: Fetched) -> Result<()> {
-        let sent = self.parts.send(Ok(part)).map_err(|_| external("the reader is gone"));
+        let sent = self
+            .parts
+            .send(Ok(part))
+            .map_err(|_| external("the reader is gone"));
         self.waker.wake();
         sent
     }
 
     fn fetch(&mut self) -> Result<()> {
         let consumer: BaseConsumer =
-            self.options.client.create().map_err(|error| Error::Config(format!("kafka: cannot make a consumer: {error}")))?;
+            self.options.client.create().map_err(|error| {
+                Error::Config(format!("kafka: cannot make a consumer: {error}"))
+            })?;
         self.discover(&consumer, true)?;
-        let periodic = !self.options.discovery_interval.is_zero() && matches!(self.options.stop, Stop::Never);
+        let periodic =
+            !self.options.discovery_interval.is_zero() && matches!(self.options.stop, Stop::Never);
         if !periodic {
             self.hand_over(Fetched::NoMoreSplits)?;
         }
@@ -210,7 +239,11 @@ impl Worker {
             }
             self.commit_requested(&consumer);
             // As long as something is queued it is taken without waiting; then what was gathered is handed over.
-            let wait = if open.is_empty() { POLL_TIMEOUT } else { Duration::ZERO };
+            let wait = if open.is_empty() {
+                POLL_TIMEOUT
+            } else {
+                Duration::ZERO
+            };
             match consumer.poll(wait) {
                 None => self.flush(&mut open)?,
                 Some(Ok(message)) => self.take(&message, &mut open)?,
@@ -226,39 +259,65 @@ impl Worker {
 
     fn take(&mut self, message: &impl Message, open: &mut HashMap<u32, RawRecords>) -> Result<()> {
         let key = (message.topic().to_owned(), message.partition());
-        let Some(number) = self.numbers.get(&key).copied() else { return Ok(()) };
-        let Some(split) = self.splits.get_mut(number as usize) else { return Ok(()) };
+        let Some(number) = self.numbers.get(&key).copied() else {
+            return Ok(());
+        };
+        let Some(split) = self.splits.get_mut(number as usize) else {
+            return Ok(());
+        };
         if message.offset() >= split.stop_offset || split.is_finished() {
             return self.finish(number, open);
         }
         split.next_offset = message.offset() + 1;
         let finished = split.is_finished();
-        let records = open.entry(number).or_insert_with(|| RawRecords::new(number));
+        let records = open
+            .entry(number)
+            .or_insert_with(|| RawRecords::new(number));
         records.push(message);
         if records.len() >= RECORDS || records.bytes.len() >= BYTES {
             self.flush(open)?;
         }
-        if finished { self.finish(number, open) } else { Ok(()) }
+        if finished {
+            self.finish(number, open)
+        } else {
+            Ok(())
+        }
     }
 
     /// Says once that a bounded split is read to its end.
     fn finish(&mut self, number: u32, open: &mut HashMap<u32, RawRecords>) -> Result<()> {
         self.flush(open)?;
-        let Some(split) = self.splits.get_mut(number as usize) else { return Ok(()) };
-        if self.numbers.remove(&(split.topic.clone(), split.partition)).is_none() {
+        let Some(split) = self.splits.get_mut(number as usize) else {
+            return Ok(());
+        };
+        if self
+            .numbers
+            .remove(&(split.topic.clone(), split.partition))
+            .is_none()
+        {
             return Ok(());
         }
         split.next_offset = split.stop_offset;
         let offset = split.stop_offset;
-        self.hand_over(Fetched::End { split: number, offset })
+        self.hand_over(Fetched::End {
+            split: number,
+            offset,
+        })
     }
 
     /// The end of what can be read now. The last offsets before a stop offset may be transaction markers, which are never delivered.
     fn end_of_partition(&mut self, consumer: &BaseConsumer, partition: i32) -> Result<()> {
         // The event names no topic; a bounded read has only one.
-        let at_partition: Vec<u32> = self.numbers.iter().filter(|((_, p), _)| *p == partition).map(|(_, n)| *n).collect();
+        let at_partition: Vec<u32> = self
+            .numbers
+            .iter()
+            .filter(|((_, p), _)| *p == partition)
+            .map(|(_, n)| *n)
+            .collect();
         for number in at_partition {
-            let Some(split) = self.splits.get(number as usize).cloned() else { continue };
+            let Some(split) = self.splits.get(number as usize).cloned() else {
+                continue;
+            };
             if split.stop_offset == i64::MAX {
                 continue;
             }
@@ -278,10 +337,16 @@ impl Worker {
     }
 
     fn commit_requested(&self, consumer: &BaseConsumer) {
-        let Ok(splits) = self.commits.try_recv() else { return };
+        let Ok(splits) = self.commits.try_recv() else {
+            return;
+        };
         let mut list = TopicPartitionList::new();
         for split in splits {
-            drop(list.add_partition_offset(&split.topic, split.partition, Offset::Offset(split.next_offset)));
+            drop(list.add_partition_offset(
+                &split.topic,
+                split.partition,
+                Offset::Offset(split.next_offset),
+            ));
         }
         // The offsets of a group are for people to look at; the snapshot has the ones that count.
         if let Err(error) = consumer.commit(&list, CommitMode::Async) {
@@ -294,7 +359,10 @@ impl Worker {
         let mut found = Vec::new();
         for topic in self.options.topics.clone() {
             for partition in partitions(consumer, &topic, &self.options.brokers)? {
-                let new = !self.splits.iter().any(|split| split.topic == topic && split.partition == partition);
+                let new = !self
+                    .splits
+                    .iter()
+                    .any(|split| split.topic == topic && split.partition == partition);
                 if new && owner(&topic, partition, self.parallelism) == self.subtask {
                     found.push((topic.clone(), partition));
                 }
@@ -309,20 +377,37 @@ impl Worker {
         for split in splits {
             let number = self.splits.len() as u32;
             if !split.is_finished() {
-                self.numbers.insert((split.topic.clone(), split.partition), number);
-                list.add_partition_offset(&split.topic, split.partition, Offset::Offset(split.next_offset))
-                    .map_err(|error| external(format!("offset {}: {error}", split.next_offset)))?;
+                self.numbers
+                    .insert((split.topic.clone(), split.partition), number);
+                list.add_partition_offset(
+                    &split.topic,
+                    split.partition,
+                    Offset::Offset(split.next_offset),
+                )
+                .map_err(|error| external(format!("offset {}: {error}", split.next_offset)))?;
             }
             self.splits.push(split);
         }
         if list.count() > 0 {
-            consumer.incremental_assign(&list).map_err(|error| external(format!("cannot assign partitions: {error}")))?;
+            consumer
+                .incremental_assign(&list)
+                .map_err(|error| external(format!("cannot assign partitions: {error}")))?;
         }
         Ok(())
     }
 
-    fn begin(&self, consumer: &BaseConsumer, topic: String, partition: i32, first: bool) -> Result<Split> {
-        if let Some(known) = self.known.iter().find(|split| split.topic == topic && split.partition == partition) {
+    fn begin(
+        &self,
+        consumer: &BaseConsumer,
+        topic: String,
+        partition: i32,
+        first: bool,
+    ) -> Result<Split> {
+        if let Some(known) = self
+            .known
+            .iter()
+            .find(|split| split.topic == topic && split.partition == partition)
+        {
             return Ok(known.clone());
         }
         // A partition that appears later, or since the snapshot, is read whole: none of its records may be missed.
@@ -331,7 +416,12 @@ impl Worker {
             false => watermarks(consumer, &topic, partition)?.0,
         };
         let stop_offset = stop_offset(consumer, &self.options, &topic, partition)?;
-        Ok(Split { topic, partition, next_offset, stop_offset })
+        Ok(Split {
+            topic,
+            partition,
+            next_offset,
+            stop_offset,
+        })
     }
 }
 
@@ -340,11 +430,15 @@ fn fatal(error: &KafkaError) -> Result<()> {
     use rdkafka::types::RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            Err(Error::Config(format!("kafka: {error}: the topic was deleted or does not exist")))
+            Err(Error::Config(format!(
+                "kafka: {error}: the topic was deleted or does not exist"
+            )))
         }
-        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::SaslAuthenticationFailed) => {
-            Err(Error::Config(format!("kafka: {error}")))
-        }
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::SaslAuthenticationFailed,
+        ) => Err(Error::Config(format!("kafka: {error}"))),
         Some(Code::OffsetOutOfRange | Code::AutoOffsetReset) => Err(Error::Config(format!(
             "kafka: {error}: the saved offset is not in the topic any more; records were deleted before they were read"
         ))),
@@ -358,22 +452,36 @@ fn fatal(error: &KafkaError) -> Result<()> {
 fn partitions(consumer: &BaseConsumer, topic: &str, brokers: &str) -> Result<Vec<i32>> {
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-        .map_err(|error| external(format!("no broker answers at '{brokers}' (properties.bootstrap.servers): {error}")))?;
+        .map_err(|error| {
+            external(format!(
+                "no broker answers at '{brokers}' (properties.bootstrap.servers): {error}"
+            ))
+        })?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     match found {
         Some(found) if found.error().is_none() && !found.partitions().is_empty() => {
-            let mut ids: Vec<i32> = found.partitions().iter().map(|partition| partition.id()).collect();
+            let mut ids: Vec<i32> = found
+                .partitions()
+                .iter()
+                .map(|partition| partition.id())
+                .collect();
             ids.sort_unstable();
             Ok(ids)
         }
-        _ => Err(Error::Config(format!("kafka: topic '{topic}' does not exist at '{brokers}'; create it first"))),
+        _ => Err(Error::Config(format!(
+            "kafka: topic '{topic}' does not exist at '{brokers}'; create it first"
+        ))),
     }
 }
 
 fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
     consumer
         .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-        .map_err(|error| external(format!("cannot read the offsets of topic '{topic}', partition {partition}: {error}")))
+        .map_err(|error| {
+            external(format!(
+                "cannot read the offsets of topic '{topic}', partition {partition}: {error}"
+            ))
+        })
 }
 
 fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
@@ -381,26 +489,50 @@ fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Opt
     list.add_partition(topic, partition);
     let answer = consumer
         .committed_offsets(list, REQUEST_TIMEOUT)
-        .map_err(|error| external(format!("cannot read the group's offsets of topic '{topic}': {error}")))?;
-    Ok(answer.elements().iter().find_map(|element| match element.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    }))
+        .map_err(|error| {
+            external(format!(
+                "cannot read the group's offsets of topic '{topic}': {error}"
+            ))
+        })?;
+    Ok(answer
+        .elements()
+        .iter()
+        .find_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
 }
 
 /// First record at or after a time; the end of the partition if there is none.
-fn offset_at(consumer: &BaseConsumer, topic: &str, partition: i32, timestamp_ms: i64) -> Result<i64> {
-    let fail = |error: KafkaError| external(format!("cannot find the offset of a time in topic '{topic}': {error}"));
+fn offset_at(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    timestamp_ms: i64,
+) -> Result<i64> {
+    let fail = |error: KafkaError| {
+        external(format!(
+            "cannot find the offset of a time in topic '{topic}': {error}"
+        ))
+    };
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(timestamp_ms)).map_err(fail)?;
-    let answer = consumer.offsets_for_times(list, REQUEST_TIMEOUT).map_err(fail)?;
+    list.add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))
+        .map_err(fail)?;
+    let answer = consumer
+        .offsets_for_times(list, REQUEST_TIMEOUT)
+        .map_err(fail)?;
     match answer.elements().first().map(|element| element.offset()) {
         Some(Offset::Offset(offset)) if offset >= 0 => Ok(offset),
         _ => Ok(watermarks(consumer, topic, partition)?.1),
     }
 }
 
-fn group_offset(consumer: &BaseConsumer, options: &SourceOptions, topic: &str, partition: i32) -> Result<i64> {
+fn group_offset(
+    consumer: &BaseConsumer,
+    options: &SourceOptions,
+    topic: &str,
+    partition: i32,
+) -> Result<i64> {
     if let Some(offset) = committed(consumer, topic, partition)? {
         return Ok(offset);
     }
@@ -408,7 +540,12 @@ fn group_offset(consumer: &BaseConsumer, options: &SourceOptions, topic: &str, p
     Ok(if options.reset_to_latest { high } else { low })
 }
 
-fn start_offset(consumer: &BaseConsumer, options: &SourceOptions, topic: &str, partition: i32) -> Result<i64> {
+fn start_offset(
+    consumer: &BaseConsumer,
+    options: &SourceOptions,
+    topic: &str,
+    partition: i32,
+) -> Result<i64> {
     match &options.start {
         Start::Earliest => Ok(watermarks(consumer, topic, partition)?.0),
         Start::Latest => Ok(watermarks(consumer, topic, partition)?.1),
@@ -422,7 +559,12 @@ fn start_offset(consumer: &BaseConsumer, options: &SourceOptions, topic: &str, p
     }
 }
 
-fn stop_offset(consumer: &BaseConsumer, options: &SourceOptions, topic: &str, partition: i32) -> Result<i64> {
+fn stop_offset(
+    consumer: &BaseConsumer,
+    options: &SourceOptions,
+    topic: &str,
+    partition: i32,
+) -> Result<i64> {
     match &options.stop {
         Stop::Never => Ok(i64::MAX),
         Stop::Latest => Ok(watermarks(consumer, topic, partition)?.1),

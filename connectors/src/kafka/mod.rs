@@ -12,6 +12,8 @@ mod source;
 mod split;
 mod transaction;
 
+use std::sync::Arc;
+
 use weir_dataflow::types::LogicalType;
 use weir_dataflow::{Error, Result, SinkWriter, SourceReader};
 use weir_proto::v1;
@@ -19,8 +21,9 @@ use weir_proto::v1;
 use arrow::datatypes::Schema;
 
 use crate::context::{SinkContext, SourceContext};
+use crate::format::Format;
 use crate::options::OptionReader;
-use crate::registry::{Accepts, SinkDescription, SourceDescription};
+use crate::registry::{SinkDescription, SourceDescription};
 use options::{Guarantee, SinkOptions, SourceOptions, Stop};
 
 /// Metadata columns of a record.
@@ -33,28 +36,38 @@ fn metadata() -> Vec<(String, LogicalType)> {
     ]
 }
 
-pub(crate) fn describe_source(reader: OptionReader<'_>, schema: &Schema) -> Result<SourceDescription> {
+pub(crate) fn describe_source(
+    reader: OptionReader<'_>,
+    schema: &Schema,
+) -> Result<SourceDescription> {
     let options = SourceOptions::read(&reader)?;
-    let emits_updates = crate::format::describe_decoder(&reader, &source::physical(schema).0)?;
+    let format = format(&reader)?;
+    let (stored, _) = source::physical(schema);
+    let stored = Arc::new(stored);
+    format.decoder(&stored, &stored)?;
     reader.finish()?;
     Ok(SourceDescription {
         bounded: !matches!(options.stop, Stop::Never),
-        emits_updates,
+        emits_updates: format.emits_updates(),
         metadata: metadata(),
     })
 }
 
 pub(crate) fn describe_sink(reader: OptionReader<'_>, schema: &Schema) -> Result<SinkDescription> {
     let options = SinkOptions::read(&reader)?;
-    let accepts_updates = crate::format::describe_encoder(&reader, schema)?;
+    let format = format(&reader)?;
+    format.encoder(&Arc::new(schema.clone()))?;
     reader.finish()?;
     Ok(SinkDescription {
-        accepts: if accepts_updates { Accepts::All } else { Accepts::InsertOnly },
+        accepts: format.accepts(),
         transactional: options.guarantee == Guarantee::ExactlyOnce,
     })
 }
 
-pub(crate) fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {
+pub(crate) fn open_source(
+    spec: &v1::Source,
+    context: SourceContext,
+) -> Result<Box<dyn SourceReader>> {
     Ok(Box::new(source::KafkaSource::open(spec, context)?))
 }
 
@@ -62,6 +75,17 @@ pub(crate) fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn
     sink::open(spec, context)
 }
 
+/// The format of the value: 'value.format', or 'format' for short.
+fn format(reader: &OptionReader<'_>) -> Result<Format> {
+    match Format::read(reader, "value.")? {
+        Some(format) => Ok(format),
+        None => Format::required(reader, ""),
+    }
+}
+
 fn external(message: impl Into<String>) -> Error {
-    Error::External { system: "kafka", message: message.into() }
+    Error::External {
+        system: "kafka",
+        message: message.into(),
+    }
 }

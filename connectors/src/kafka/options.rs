@@ -65,8 +65,20 @@ pub struct SinkOptions {
     pub client: ClientConfig,
 }
 
-const STARTUP_MODES: &[&str] = &["earliest-offset", "latest-offset", "group-offsets", "timestamp", "specific-offsets"];
-const BOUNDED_MODES: &[&str] = &["unbounded", "latest-offset", "group-offsets", "timestamp", "specific-offsets"];
+const STARTUP_MODES: &[&str] = &[
+    "earliest-offset",
+    "latest-offset",
+    "group-offsets",
+    "timestamp",
+    "specific-offsets",
+];
+const BOUNDED_MODES: &[&str] = &[
+    "unbounded",
+    "latest-offset",
+    "group-offsets",
+    "timestamp",
+    "specific-offsets",
+];
 const GUARANTEES: &[&str] = &["none", "at-least-once", "exactly-once"];
 /// What a broker allows unless it is told otherwise (transaction.max.timeout.ms).
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(900);
@@ -78,13 +90,20 @@ fn refuse_unsupported(reader: &OptionReader<'_>) -> Result<()> {
     reader.refuse("key.fields", "only the value is read and written")?;
     reader.refuse("key.fields-prefix", "only the value is read and written")?;
     reader.refuse("value.fields-include", "only the value is read and written")?;
-    reader.refuse("scan.watermark.alignment.group", "partitions are not aligned")?;
+    reader.refuse(
+        "scan.watermark.alignment.group",
+        "partitions are not aligned",
+    )?;
     reader.refuse("scan.parallelism", "use 'parallelism.default'")?;
     reader.refuse("sink.parallelism", "use 'parallelism.default'")?;
     if let Some(partitioner) = reader.text("sink.partitioner")
         && partitioner != "default"
     {
-        return Err(reader.invalid("sink.partitioner", partitioner, "'default'; others are not supported yet"));
+        return Err(reader.invalid(
+            "sink.partitioner",
+            partitioner,
+            "'default'; others are not supported yet",
+        ));
     }
     Ok(())
 }
@@ -110,7 +129,11 @@ fn declare_all(reader: &OptionReader<'_>) {
 
 fn topics(reader: &OptionReader<'_>) -> Result<Vec<String>> {
     let text = reader.required("topic")?;
-    let topics: Vec<String> = text.split(';').map(|topic| topic.trim().to_owned()).filter(|topic| !topic.is_empty()).collect();
+    let topics: Vec<String> = text
+        .split(';')
+        .map(|topic| topic.trim().to_owned())
+        .filter(|topic| !topic.is_empty())
+        .collect();
     if topics.is_empty() {
         return Err(reader.invalid("topic", text, "a topic, or several separated by ';'"));
     }
@@ -125,12 +148,18 @@ fn client(reader: &OptionReader<'_>, defaults: &[(&str, &str)]) -> Result<Client
     }
     for (key, value) in reader.with_prefix("properties.") {
         match key {
-            "key.deserializer" | "value.deserializer" | "key.serializer" | "value.serializer" | "auto.offset.reset" => {}
+            "key.deserializer" | "value.deserializer" | "key.serializer" | "value.serializer"
+            | "auto.offset.reset" => {}
             "enable.auto.commit" | "transactional.id" | "enable.auto.offset.store" => {
-                return Err(reader.invalid(&format!("properties.{key}"), value, "nothing: Weir sets it itself"));
+                return Err(reader.invalid(
+                    &format!("properties.{key}"),
+                    value,
+                    "nothing: Weir sets it itself",
+                ));
             }
             "transaction.timeout.ms" => {}
-            "group.id" | "isolation.level" if !defaults.iter().any(|(key, _)| *key == "isolation.level") => {}
+            "group.id" | "isolation.level"
+                if !defaults.iter().any(|(key, _)| *key == "isolation.level") => {}
             _ => {
                 config.set(key, value);
             }
@@ -146,13 +175,22 @@ fn specific_offsets(reader: &OptionReader<'_>, key: &str) -> Result<BTreeMap<i32
     let text = reader.required(key)?;
     let parse = |part: &str| -> Option<(i32, i64)> {
         let (partition, offset) = part.split_once(',')?;
-        let partition = partition.trim().strip_prefix("partition:")?.trim().parse().ok()?;
+        let partition = partition
+            .trim()
+            .strip_prefix("partition:")?
+            .trim()
+            .parse()
+            .ok()?;
         let offset = offset.trim().strip_prefix("offset:")?.trim().parse().ok()?;
         Some((partition, offset))
     };
     text.split(';')
         .filter(|part| !part.trim().is_empty())
-        .map(|part| parse(part).ok_or_else(|| reader.invalid(key, text, "'partition:0,offset:42;partition:1,offset:300'")))
+        .map(|part| {
+            parse(part).ok_or_else(|| {
+                reader.invalid(key, text, "'partition:0,offset:42;partition:1,offset:300'")
+            })
+        })
         .collect()
 }
 
@@ -168,18 +206,28 @@ impl SourceOptions {
         let topics = topics(reader)?;
         let brokers = reader.required("properties.bootstrap.servers")?.to_owned();
         let group = reader.text("properties.group.id").map(str::to_owned);
-        let start = match reader.choice("scan.startup.mode", STARTUP_MODES)?.unwrap_or("group-offsets") {
+        let start = match reader
+            .choice("scan.startup.mode", STARTUP_MODES)?
+            .unwrap_or("group-offsets")
+        {
             "earliest-offset" => Start::Earliest,
             "latest-offset" => Start::Latest,
             "timestamp" => Start::Timestamp(timestamp(reader, "scan.startup.timestamp-millis")?),
-            "specific-offsets" => Start::Offsets(specific_offsets(reader, "scan.startup.specific-offsets")?),
+            "specific-offsets" => {
+                Start::Offsets(specific_offsets(reader, "scan.startup.specific-offsets")?)
+            }
             _ => Start::Group,
         };
-        let stop = match reader.choice("scan.bounded.mode", BOUNDED_MODES)?.unwrap_or("unbounded") {
+        let stop = match reader
+            .choice("scan.bounded.mode", BOUNDED_MODES)?
+            .unwrap_or("unbounded")
+        {
             "latest-offset" => Stop::Latest,
             "group-offsets" => Stop::Group,
             "timestamp" => Stop::Timestamp(timestamp(reader, "scan.bounded.timestamp-millis")?),
-            "specific-offsets" => Stop::Offsets(specific_offsets(reader, "scan.bounded.specific-offsets")?),
+            "specific-offsets" => {
+                Stop::Offsets(specific_offsets(reader, "scan.bounded.specific-offsets")?)
+            }
             _ => Stop::Never,
         };
         if group.is_none() && (start == Start::Group || stop == Stop::Group) {
@@ -195,9 +243,15 @@ impl SourceOptions {
                     .to_owned(),
             ));
         }
-        let reset = reader.text("properties.auto.offset.reset").unwrap_or("none");
+        let reset = reader
+            .text("properties.auto.offset.reset")
+            .unwrap_or("none");
         if !["earliest", "latest", "none"].contains(&reset) {
-            return Err(reader.invalid("properties.auto.offset.reset", reset, "'earliest', 'latest' or 'none'"));
+            return Err(reader.invalid(
+                "properties.auto.offset.reset",
+                reset,
+                "'earliest', 'latest' or 'none'",
+            ));
         }
         let discovery = reader.duration("scan.topic-partition-discovery.interval")?;
         declare_all(reader);
@@ -236,15 +290,22 @@ impl SinkOptions {
         refuse_unsupported(reader)?;
         let topics = topics(reader)?;
         let [topic] = topics.as_slice() else {
-            return Err(Error::Config("connector 'kafka' writes to one topic; 'topic' names several".to_owned()));
+            return Err(Error::Config(
+                "connector 'kafka' writes to one topic; 'topic' names several".to_owned(),
+            ));
         };
         let brokers = reader.required("properties.bootstrap.servers")?.to_owned();
-        let guarantee = match reader.choice("sink.delivery-guarantee", GUARANTEES)?.unwrap_or("at-least-once") {
+        let guarantee = match reader
+            .choice("sink.delivery-guarantee", GUARANTEES)?
+            .unwrap_or("at-least-once")
+        {
             "exactly-once" => Guarantee::ExactlyOnce,
             "none" => Guarantee::None,
             _ => Guarantee::AtLeastOnce,
         };
-        let prefix = reader.text("sink.transactional-id-prefix").unwrap_or_default();
+        let prefix = reader
+            .text("sink.transactional-id-prefix")
+            .unwrap_or_default();
         if guarantee == Guarantee::ExactlyOnce && prefix.is_empty() {
             return Err(Error::Config(
                 "connector 'kafka' needs 'sink.transactional-id-prefix' for 'sink.delivery-guarantee' = 'exactly-once'; \
@@ -252,7 +313,8 @@ impl SinkOptions {
                     .to_owned(),
             ));
         }
-        let timeout_ms = reader.integer("properties.transaction.timeout.ms", 1..=i64::from(i32::MAX))?;
+        let timeout_ms =
+            reader.integer("properties.transaction.timeout.ms", 1..=i64::from(i32::MAX))?;
         declare_all(reader);
         let client = client(
             reader,
@@ -268,7 +330,9 @@ impl SinkOptions {
             brokers,
             guarantee,
             transactional_id_prefix: prefix.to_owned(),
-            transaction_timeout: timeout_ms.map_or(TRANSACTION_TIMEOUT, |ms| Duration::from_millis(ms.unsigned_abs())),
+            transaction_timeout: timeout_ms.map_or(TRANSACTION_TIMEOUT, |ms| {
+                Duration::from_millis(ms.unsigned_abs())
+            }),
             client,
         })
     }
@@ -279,8 +343,14 @@ mod tests {
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let base = [("topic", "t"), ("properties.bootstrap.servers", "localhost:9092")];
-        base.iter().chain(pairs).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        let base = [
+            ("topic", "t"),
+            ("properties.bootstrap.servers", "localhost:9092"),
+        ];
+        base.iter()
+            .chain(pairs)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn source(pairs: &[(&str, &str)]) -> Result<SourceOptions> {
@@ -291,7 +361,10 @@ mod tests {
     fn start_and_stop_are_read() {
         let read = source(&[
             ("scan.startup.mode", "specific-offsets"),
-            ("scan.startup.specific-offsets", "partition:0,offset:42;partition:1,offset:300"),
+            (
+                "scan.startup.specific-offsets",
+                "partition:0,offset:42;partition:1,offset:300",
+            ),
             ("scan.bounded.mode", "latest-offset"),
             ("properties.group.id", "g"),
         ])
@@ -304,18 +377,28 @@ mod tests {
     fn what_is_missing_is_named() {
         let error = source(&[]).unwrap_err().to_string();
         assert!(error.contains("properties.group.id"), "{error}");
-        let error = source(&[("scan.startup.mode", "timestamp")]).unwrap_err().to_string();
+        let error = source(&[("scan.startup.mode", "timestamp")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("scan.startup.timestamp-millis"), "{error}");
-        let error = source(&[("scan.startup.mode", "earliest")]).unwrap_err().to_string();
+        let error = source(&[("scan.startup.mode", "earliest")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("'earliest-offset'"), "{error}");
-        let error = source(&[("scan.startup.mode", "earliest-offset"), ("properties.max.poll.record", "5")]).unwrap_err();
+        let error = source(&[
+            ("scan.startup.mode", "earliest-offset"),
+            ("properties.max.poll.record", "5"),
+        ])
+        .unwrap_err();
         assert!(error.to_string().contains("max.poll.record"), "{error}");
     }
 
     #[test]
     fn exactly_once_needs_a_prefix() {
         let values = options(&[("sink.delivery-guarantee", "exactly-once")]);
-        let error = SinkOptions::read(&OptionReader::new("kafka", &values)).unwrap_err().to_string();
+        let error = SinkOptions::read(&OptionReader::new("kafka", &values))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("sink.transactional-id-prefix"), "{error}");
     }
 }

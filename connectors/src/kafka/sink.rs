@@ -17,7 +17,7 @@ use super::options::{Guarantee, SinkOptions};
 use super::protocol::{Admin, Producer};
 use super::transaction::{Factory, Writer, flush};
 use crate::context::SinkContext;
-use crate::format::{EncodedRecords, Encoder, encoder};
+use crate::format::{EncodedRecords, Encoder};
 use crate::options::OptionReader;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,7 +47,12 @@ impl ProducerContext for Delivery {
 
 impl Delivery {
     fn check(&self) -> Result<()> {
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        match self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
             Some(failure) => Err(external(format!("a record was not written: {failure}"))),
             None => Ok(()),
         }
@@ -73,7 +78,7 @@ pub struct KafkaSink {
 pub fn open(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
     let reader = OptionReader::new(&spec.connector, &spec.options);
     let options = SinkOptions::read(&reader)?;
-    let encoder = encoder(&reader, &context.schema)?;
+    let encoder = super::format(&reader)?.encoder(&context.schema)?;
     let info = &context.info;
     let transactional = options.guarantee == Guarantee::ExactlyOnce;
     let ids = transactional.then(|| TransactionalIds {
@@ -82,9 +87,14 @@ pub fn open(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>
         subtask: info.subtask,
         parallelism: info.parallelism,
     });
-    let delivery = Delivery { failure: Arc::default(), waker: context.waker.clone() };
+    let delivery = Delivery {
+        failure: Arc::default(),
+        waker: context.waker.clone(),
+    };
     let admin = Admin::new(&options.brokers);
-    let committer = ids.clone().map(|ids| Arc::new(KafkaCommitter { admin, ids }));
+    let committer = ids
+        .clone()
+        .map(|ids| Arc::new(KafkaCommitter { admin, ids }));
     let mut factory = Factory::new(&options, ids, delivery.clone());
     factory.make_ready()?;
     Ok(Box::new(KafkaSink {
@@ -118,9 +128,16 @@ impl KafkaSink {
         if self.sent == self.records.ends.len() {
             return Ok(true);
         }
-        let Some(writer) = self.writer()? else { return Ok(false) };
+        let Some(writer) = self.writer()? else {
+            return Ok(false);
+        };
         while let Some(end) = self.records.ends.get(self.sent) {
-            let start = self.sent.checked_sub(1).and_then(|before| self.records.ends.get(before)).copied().unwrap_or(0);
+            let start = self
+                .sent
+                .checked_sub(1)
+                .and_then(|before| self.records.ends.get(before))
+                .copied()
+                .unwrap_or(0);
             let payload = self.records.bytes.get(start..*end).unwrap_or_default();
             let record = BaseRecord::<(), [u8]>::to(&self.options.topic).payload(payload);
             match writer.producer.send(record) {
@@ -128,7 +145,9 @@ impl KafkaSink {
                     self.sent += 1;
                     self.is_dirty = true;
                 }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => return Ok(false),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    return Ok(false);
+                }
                 Err((error, _)) => return Err(self.explain(&writer, &error)),
             }
         }
@@ -141,12 +160,17 @@ impl KafkaSink {
         let topic = &self.options.topic;
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                Error::Config(format!("kafka: topic '{topic}' does not exist; create it first"))
+                Error::Config(format!(
+                    "kafka: topic '{topic}' does not exist; create it first"
+                ))
             }
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                Error::Data(format!("kafka: a record for topic '{topic}' is larger than 'properties.message.max.bytes'"))
-            }
-            _ => external(format!("cannot write to topic '{topic}' in transaction '{}': {error}", writer.transactional_id)),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Error::Data(format!(
+                "kafka: a record for topic '{topic}' is larger than 'properties.message.max.bytes'"
+            )),
+            _ => external(format!(
+                "cannot write to topic '{topic}' in transaction '{}': {error}",
+                writer.transactional_id
+            )),
         }
     }
 }
@@ -173,7 +197,9 @@ impl SinkWriter for KafkaSink {
         let has_rest = rest_from < rest.ends.len();
         let Some(writer) = self.current.clone() else {
             if has_rest {
-                return Err(external("the producer was not ready in time for the checkpoint"));
+                return Err(external(
+                    "the producer was not ready in time for the checkpoint",
+                ));
             }
             return Ok(Box::new(|| Ok(Vec::new())));
         };
@@ -184,7 +210,11 @@ impl SinkWriter for KafkaSink {
         if self.options.guarantee == Guarantee::ExactlyOnce {
             self.current = None;
         }
-        let (topic, delivery, committer) = (self.options.topic.clone(), self.delivery.clone(), self.committer.clone());
+        let (topic, delivery, committer) = (
+            self.options.topic.clone(),
+            self.delivery.clone(),
+            self.committer.clone(),
+        );
         Ok(Box::new(move || {
             send_rest(&writer, &topic, &rest, rest_from)?;
             flush(&writer, FLUSH_TIMEOUT)?;
@@ -197,7 +227,9 @@ impl SinkWriter for KafkaSink {
     }
 
     fn committer(&self) -> Option<Arc<dyn Committer>> {
-        self.committer.clone().map(|committer| committer as Arc<dyn Committer>)
+        self.committer
+            .clone()
+            .map(|committer| committer as Arc<dyn Committer>)
     }
 
     fn close(&mut self) {
@@ -224,7 +256,11 @@ fn send_rest(writer: &Writer, topic: &str, records: &EncodedRecords, from: usize
                     record = back;
                     flush_some(writer)?;
                 }
-                Err((error, _)) => return Err(external(format!("cannot write to topic '{topic}': {error}"))),
+                Err((error, _)) => {
+                    return Err(external(format!(
+                        "cannot write to topic '{topic}': {error}"
+                    )));
+                }
             }
         }
     }
@@ -232,15 +268,28 @@ fn send_rest(writer: &Writer, topic: &str, records: &EncodedRecords, from: usize
 }
 
 fn flush_some(writer: &Writer) -> Result<()> {
-    writer.producer.flush(FLUSH_TIMEOUT).map_err(|error| external(format!("records were not acknowledged: {error}")))
+    writer
+        .producer
+        .flush(FLUSH_TIMEOUT)
+        .map_err(|error| external(format!("records were not acknowledged: {error}")))
 }
 
 /// The transaction's identity, which is all that is needed to commit it, from anywhere.
 fn committable(writer: &Arc<Writer>, committer: &KafkaCommitter) -> Result<Vec<Bytes>> {
     let id = &writer.transactional_id;
-    let info = committer.admin.describe(id)?.ok_or_else(|| external(format!("the brokers do not know transaction '{id}'")))?;
+    let info = committer
+        .admin
+        .describe(id)?
+        .ok_or_else(|| external(format!("the brokers do not know transaction '{id}'")))?;
     if info.state != "Ongoing" {
-        return Err(external(format!("transaction '{id}' is {} before it was committed: it took longer than its time-out", info.state)));
+        return Err(external(format!(
+            "transaction '{id}' is {} before it was committed: it took longer than its time-out",
+            info.state
+        )));
     }
-    Ok(vec![encode(&Producer { transactional_id: id.clone(), producer_id: info.producer_id, epoch: info.epoch })])
+    Ok(vec![encode(&Producer {
+        transactional_id: id.clone(),
+        producer_id: info.producer_id,
+        epoch: info.epoch,
+    })])
 }

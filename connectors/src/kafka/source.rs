@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use weir_common::metric_names;
+use weir_dataflow::schema::decode_schema;
 use weir_dataflow::types::METADATA_KEY;
 use weir_dataflow::{Batch, Error, Result, SourceEvent, SourceReader};
 use weir_proto::v1;
@@ -15,7 +18,7 @@ use super::fetcher::{Fetched, Fetcher, RawRecords};
 use super::options::SourceOptions;
 use super::split::Split;
 use crate::context::SourceContext;
-use crate::format::{Decoded, Decoder, decoder};
+use crate::format::{Decoded, Decoder};
 use crate::options::OptionReader;
 
 /// Reads the partitions of one subtask.
@@ -52,9 +55,14 @@ impl KafkaSource {
     pub fn open(spec: &v1::Source, context: SourceContext) -> Result<Self> {
         let reader = OptionReader::new(&spec.connector, &spec.options);
         let options = SourceOptions::read(&reader)?;
-        let (decoded, _) = physical(&context.schema);
-        let decoder = decoder(&reader, Arc::new(decoded))?;
-        let restored = context.restored.iter().map(|item| Split::decode(item)).collect::<Result<Vec<_>>>()?;
+        let (stored, _) = physical(&context.schema);
+        let decoder = super::format(&reader)?
+            .decoder(&Arc::new(stored), &decode_schema(&spec.table_schema)?)?;
+        let restored = context
+            .restored
+            .iter()
+            .map(|item| Split::decode(item))
+            .collect::<Result<Vec<_>>>()?;
         let commits_offsets = options.group.is_some();
         let decode_errors = metrics::counter!(
             metric_names::DECODE_ERRORS,
@@ -100,14 +108,31 @@ impl KafkaSource {
 
     fn decode(&mut self, records: RawRecords) -> Result<()> {
         let Some(split) = self.splits.get(records.split as usize) else {
-            return Err(Error::Internal("records of an unknown Kafka split".to_owned()));
+            return Err(Error::Internal(
+                "records of an unknown Kafka split".to_owned(),
+            ));
         };
         // A record without a value says nothing to a format that reads values (a tombstone).
-        let present: Vec<usize> = (0..records.len()).filter(|index| records.payload(*index).is_some()).collect();
-        let payloads: Vec<&[u8]> = present.iter().filter_map(|index| records.payload(*index)).collect();
+        let present: Vec<usize> = (0..records.len())
+            .filter(|index| records.payload(*index).is_some())
+            .collect();
+        let payloads: Vec<&[u8]> = present
+            .iter()
+            .filter_map(|index| records.payload(*index))
+            .collect();
         let decoded = self.decoder.decode(&payloads).map_err(|error| {
-            let offset = present.get(error.record).and_then(|index| records.offsets.get(*index)).copied().unwrap_or(-1);
-            error.at(&self.table, &format!("topic '{}', partition {}, offset {offset}", split.topic, split.partition))
+            let offset = present
+                .get(error.record)
+                .and_then(|index| records.offsets.get(*index))
+                .copied()
+                .unwrap_or(-1);
+            error.at(
+                &self.table,
+                &format!(
+                    "topic '{}', partition {}, offset {offset}",
+                    split.topic, split.partition
+                ),
+            )
         })?;
         self.decode_errors.increment(decoded.skipped);
         let batch = self.assemble(split, &records, &present, decoded)?;
@@ -116,32 +141,59 @@ impl KafkaSource {
             state.next_offset = records.next_offset;
         }
         if batch.num_rows() > 0 {
-            self.events.push_back(SourceEvent::Batch { split: number, batch });
+            self.events.push_back(SourceEvent::Batch {
+                split: number,
+                batch,
+            });
         }
         Ok(())
     }
 
     /// Puts the metadata columns between the decoded ones.
-    fn assemble(&self, split: &Split, records: &RawRecords, present: &[usize], decoded: Decoded) -> Result<Batch> {
+    fn assemble(
+        &self,
+        split: &Split,
+        records: &RawRecords,
+        present: &[usize],
+        decoded: Decoded,
+    ) -> Result<Batch> {
         let rows = decoded.columns.num_rows();
         let record_of = |row: usize| -> usize {
-            let record = decoded.record_of_row.as_ref().map_or(row, |map| map.get(row).copied().unwrap_or(0) as usize);
+            let record = decoded
+                .record_of_row
+                .as_ref()
+                .map_or(row, |map| map.get(row).copied().unwrap_or(0) as usize);
             present.get(record).copied().unwrap_or(0)
         };
         let mut physical = decoded.columns.columns().iter();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for field in self.schema.fields() {
-            let of_record = |values: &[i64]| (0..rows).map(|row| values.get(record_of(row)).copied().unwrap_or(0)).collect::<Vec<_>>();
+            let of_record = |values: &[i64]| {
+                (0..rows)
+                    .map(|row| values.get(record_of(row)).copied().unwrap_or(0))
+                    .collect::<Vec<_>>()
+            };
             let column: ArrayRef = match field.metadata().get(METADATA_KEY).map(String::as_str) {
                 None => match physical.next() {
                     Some(column) => Arc::clone(column),
-                    None => return Err(Error::Internal("the decoder gave too few columns".to_owned())),
+                    None => {
+                        return Err(Error::Internal(
+                            "the decoder gave too few columns".to_owned(),
+                        ));
+                    }
                 },
                 Some("topic") => Arc::new(StringArray::from(vec![split.topic.as_str(); rows])),
                 Some("partition") => Arc::new(Int32Array::from(vec![split.partition; rows])),
                 Some("offset") => Arc::new(Int64Array::from(of_record(&records.offsets))),
-                Some("timestamp") => Arc::new(TimestampMillisecondArray::from(of_record(&records.timestamps_ms)).with_timezone("UTC")),
-                Some(other) => return Err(Error::Config(format!("connector 'kafka' has no metadata column '{other}'"))),
+                Some("timestamp") => Arc::new(
+                    TimestampMillisecondArray::from(of_record(&records.timestamps_ms))
+                        .with_timezone("UTC"),
+                ),
+                Some(other) => {
+                    return Err(Error::Config(format!(
+                        "connector 'kafka' has no metadata column '{other}'"
+                    )));
+                }
             };
             columns.push(match column.data_type() == field.data_type() {
                 true => column,
@@ -177,7 +229,10 @@ impl SourceReader for KafkaSource {
         let mut splits = self.splits.clone();
         // What was restored counts until the brokers have named it again.
         for restored in self.fetcher.restored_own() {
-            if !splits.iter().any(|split| split.topic == restored.topic && split.partition == restored.partition) {
+            if !splits
+                .iter()
+                .any(|split| split.topic == restored.topic && split.partition == restored.partition)
+            {
                 splits.push(restored);
             }
         }

@@ -45,10 +45,21 @@ impl Split {
         let broken = || Error::Restore("the snapshot has a broken Kafka split".to_owned());
         let (head, topic) = bytes.split_at_checked(21).ok_or_else(broken)?;
         if head.first() != Some(&VERSION) {
-            return Err(Error::Restore(format!("a Kafka split of version {:?} is not known to this version", head.first())));
+            return Err(Error::Restore(format!(
+                "a Kafka split of version {:?} is not known to this version",
+                head.first()
+            )));
         }
-        let int = |range: std::ops::Range<usize>| head.get(range).and_then(|bytes| bytes.try_into().ok()).ok_or_else(broken);
-        let long = |range: std::ops::Range<usize>| head.get(range).and_then(|bytes| bytes.try_into().ok()).ok_or_else(broken);
+        let int = |range: std::ops::Range<usize>| {
+            head.get(range)
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(broken)
+        };
+        let long = |range: std::ops::Range<usize>| {
+            head.get(range)
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(broken)
+        };
         Ok(Self {
             partition: i32::from_le_bytes(int(1..5)?),
             next_offset: i64::from_le_bytes(long(5..13)?),
@@ -64,7 +75,12 @@ mod tests {
 
     #[test]
     fn a_split_survives_the_snapshot() {
-        let split = Split { topic: "orders".into(), partition: 7, next_offset: 42, stop_offset: i64::MAX };
+        let split = Split {
+            topic: "orders".into(),
+            partition: 7,
+            next_offset: 42,
+            stop_offset: i64::MAX,
+        };
         assert_eq!(Split::decode(&split.encode()).unwrap(), split);
         assert!(Split::decode(&[1, 2]).is_err());
         assert!(Split::decode(&[9; 30]).is_err());

@@ -56,9 +56,17 @@ impl Factory {
         if self.next.is_some() {
             return Ok(());
         }
-        let transactional_id = self.ids.as_ref().map(|ids| ids.id(self.sequence)).unwrap_or_default();
+        let transactional_id = self
+            .ids
+            .as_ref()
+            .map(|ids| ids.id(self.sequence))
+            .unwrap_or_default();
         self.sequence += 1;
-        let (config, delivery, timeout) = (self.config.clone(), self.delivery.clone(), self.transaction_timeout);
+        let (config, delivery, timeout) = (
+            self.config.clone(),
+            self.delivery.clone(),
+            self.transaction_timeout,
+        );
         // Once is enough: a topic that was there is not looked for again.
         let topic = (self.sequence == 1).then(|| self.topic.clone());
         let thread = std::thread::Builder::new()
@@ -79,8 +87,12 @@ impl Factory {
         let made = self.next.take().map(JoinHandle::join);
         match made {
             Some(Ok(result)) => result,
-            Some(Err(_)) => Err(Error::Internal("the thread that makes a Kafka producer has died".to_owned())),
-            None => Err(Error::Internal("no Kafka producer is being made".to_owned())),
+            Some(Err(_)) => Err(Error::Internal(
+                "the thread that makes a Kafka producer has died".to_owned(),
+            )),
+            None => Err(Error::Internal(
+                "no Kafka producer is being made".to_owned(),
+            )),
         }
     }
 
@@ -107,28 +119,51 @@ fn make(
     let producer = ThreadedProducer::from_config_and_context(&config, delivery)
         .map_err(|error| Error::Config(format!("kafka: cannot make a producer: {error}")))?;
     if let Some(topic) = topic {
-        check_topic(&producer, &topic, config.get("bootstrap.servers").unwrap_or_default())?;
+        check_topic(
+            &producer,
+            &topic,
+            config.get("bootstrap.servers").unwrap_or_default(),
+        )?;
     }
     if !transactional_id.is_empty() {
-        let begun = producer.init_transactions(INIT_TIMEOUT).and_then(|()| producer.begin_transaction());
-        begun.map_err(|error| external(format!("cannot begin transaction '{transactional_id}': {error}")))?;
+        let begun = producer
+            .init_transactions(INIT_TIMEOUT)
+            .and_then(|()| producer.begin_transaction());
+        begun.map_err(|error| {
+            external(format!(
+                "cannot begin transaction '{transactional_id}': {error}"
+            ))
+        })?;
     }
     waker.wake();
-    Ok(Writer { transactional_id, producer })
+    Ok(Writer {
+        transactional_id,
+        producer,
+    })
 }
 
 fn check_topic(producer: &ThreadedProducer<Delivery>, topic: &str, brokers: &str) -> Result<()> {
     let metadata = producer
         .client()
         .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-        .map_err(|error| external(format!("no broker answers at '{brokers}' (properties.bootstrap.servers): {error}")))?;
+        .map_err(|error| {
+            external(format!(
+                "no broker answers at '{brokers}' (properties.bootstrap.servers): {error}"
+            ))
+        })?;
     match metadata.topics().iter().find(|found| found.name() == topic) {
         Some(found) if found.error().is_none() && !found.partitions().is_empty() => Ok(()),
-        _ => Err(Error::Config(format!("kafka: topic '{topic}' does not exist at '{brokers}'; create it first"))),
+        _ => Err(Error::Config(format!(
+            "kafka: topic '{topic}' does not exist at '{brokers}'; create it first"
+        ))),
     }
 }
 
 /// What was written with a writer is known to the brokers.
 pub fn flush(writer: &Arc<Writer>, timeout: Duration) -> Result<()> {
-    writer.producer.flush(timeout).map_err(|error| external(format!("records were not acknowledged within {timeout:?}: {error}")))
+    writer.producer.flush(timeout).map_err(|error| {
+        external(format!(
+            "records were not acknowledged within {timeout:?}: {error}"
+        ))
+    })
 }

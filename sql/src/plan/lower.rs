@@ -11,7 +11,7 @@ use super::rel::{
     Aggregate, Column, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty, WindowSource,
     row_schema,
 };
-use super::scan::{connector, read_schema};
+use super::scan::{connector, physical_schema, read_schema};
 use super::sink::SinkPlan;
 use super::text;
 use crate::error::{Result, SqlError};
@@ -201,6 +201,7 @@ impl Lowering {
             connector: connector(&scan.table)?.to_owned(),
             options: scan.table.options.clone(),
             read_schema: encode_schema(&read_schema(&scan.read)),
+            table_schema: encode_schema(&physical_schema(&scan.table)),
             projection: if passes {
                 Vec::new()
             } else {

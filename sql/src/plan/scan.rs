@@ -71,6 +71,18 @@ pub(super) fn read_schema(read: &[(Column, Option<String>)]) -> arrow::datatypes
     arrow::datatypes::Schema::new(fields)
 }
 
+/// All columns that the external system stores.
+pub(super) fn physical_schema(table: &Table) -> arrow::datatypes::Schema {
+    let stored = table
+        .columns
+        .iter()
+        .filter_map(|declared| match &declared.kind {
+            ColumnKind::Physical(field) => Some(field.to_field(&declared.name)),
+            ColumnKind::Metadata { .. } | ColumnKind::Computed(_) => None,
+        });
+    arrow::datatypes::Schema::new(stored.collect::<Vec<_>>())
+}
+
 fn read_columns(table: &Table) -> Vec<(Column, Option<String>)> {
     let read = table.columns.iter().filter_map(|declared| {
         let (field, metadata) = match &declared.kind {
