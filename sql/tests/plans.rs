@@ -7,6 +7,7 @@ use std::path::Path;
 
 use arrow::datatypes::Schema;
 use weir_dataflow::schema::decode_schema;
+use weir_dataflow::types::LogicalField;
 use weir_proto::v1::{self, operator::Kind};
 use weir_sql::{Session, SessionDefaults, StatementResult, parse_script};
 
@@ -60,11 +61,129 @@ fn nexmark_queries_have_the_plans_we_know() {
         let mut session = session(NEXMARK);
         let sink = format!("CREATE TABLE out ({columns}) WITH ('connector' = 'blackhole')");
         run(&mut session, &sink).unwrap();
-        check(
-            name,
-            &explain(&mut session, &format!("INSERT INTO out {query}")),
-        );
+        let insert = format!("INSERT INTO out {query}");
+        check(name, &explain(&mut session, &insert));
+        match run(&mut session, &insert).unwrap() {
+            StatementResult::Job(job) => check_graph(&job.graph),
+            other => panic!("INSERT gave {other:?}"),
+        }
     }
+}
+
+#[test]
+fn other_queries_have_the_plans_we_know() {
+    let mut session = session(NEXMARK);
+    let minutes = "CREATE VIEW minutes AS SELECT window_start, window_end, window_time, SUM(price) AS s \
+        FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' MINUTE)) \
+        GROUP BY window_start, window_end, window_time";
+    run(&mut session, minutes).unwrap();
+    let mut text = String::new();
+    for part in include_str!("shapes.sql").split("-- ").skip(1) {
+        let (name, query) = part.split_once('\n').unwrap();
+        let planned = match run(&mut session, query) {
+            Ok(StatementResult::Query(planned)) => planned,
+            other => panic!("{name}: {other:?}"),
+        };
+        check_graph(&planned.graph);
+        let columns: Vec<_> = planned
+            .schema
+            .fields()
+            .iter()
+            .map(|field| {
+                format!(
+                    "{} {}",
+                    field.name(),
+                    LogicalField::from_field(field).unwrap()
+                )
+            })
+            .collect();
+        let plan = explain(&mut session, query);
+        text.push_str(&format!("-- {name}\n{}\n{plan}", columns.join(", ")));
+    }
+    check("shapes", &text);
+}
+
+#[test]
+fn a_statement_set_reads_a_table_once() {
+    let mut session = session(NEXMARK);
+    let sinks = "CREATE TABLE a (id BIGINT, name STRING) WITH ('connector' = 'blackhole');
+        CREATE TABLE b (n BIGINT, x STRING NOT NULL, m BIGINT) WITH ('connector' = 'blackhole');";
+    run(&mut session, sinks).unwrap();
+    let set = "STATEMENT SET BEGIN
+        INSERT INTO a SELECT id, name FROM person;
+        INSERT INTO b (m, x) SELECT auction, channel FROM bid WHERE price > 7;
+        END";
+    check("statement_set", &explain(&mut session, set));
+}
+
+/// What a task manager relies on: edges go forward, uids are unique, every expression can be read again over the schema it is for.
+fn check_graph(graph: &v1::JobGraph) {
+    let mut uids = HashSet::new();
+    for operator in graph.vertices.iter().flat_map(|vertex| &vertex.chain) {
+        assert!(uids.insert(operator.uid.clone()), "{}", operator.name);
+    }
+    for edge in &graph.edges {
+        assert!(edge.source_vertex < edge.target_vertex);
+    }
+    for vertex in &graph.vertices {
+        let mut input = graph
+            .edges
+            .iter()
+            .find(|edge| edge.target_vertex == vertex.id)
+            .map(|edge| decode_schema(&edge.schema).unwrap());
+        for operator in &vertex.chain {
+            let output = match operator.output_schema.as_slice() {
+                [] => None,
+                bytes => Some(decode_schema(bytes).unwrap()),
+            };
+            check_operator(
+                operator.kind.as_ref().unwrap(),
+                input.as_deref(),
+                output.as_deref(),
+            );
+            input = output;
+        }
+    }
+}
+
+fn check_operator(kind: &Kind, input: Option<&Schema>, output: Option<&Schema>) {
+    match kind {
+        Kind::Source(source) => {
+            let read = decode_schema(&source.read_schema).unwrap();
+            let output = output.unwrap();
+            check_projection(&source.projection, &read, output);
+            source
+                .filter
+                .iter()
+                .for_each(|filter| decode(filter, output));
+            let watermark = source.watermark.as_ref().unwrap();
+            decode(watermark.expr.as_ref().unwrap(), output);
+        }
+        Kind::Calc(calc) => {
+            check_projection(&calc.projection, input.unwrap(), output.unwrap());
+            calc.filter
+                .iter()
+                .for_each(|filter| decode(filter, input.unwrap()));
+        }
+        _ => {}
+    }
+}
+
+fn check_projection(exprs: &[v1::NamedExpr], input: &Schema, output: &Schema) {
+    if exprs.is_empty() {
+        return;
+    }
+    assert_eq!(exprs.len(), output.fields().len());
+    for (named, field) in exprs.iter().zip(output.fields()) {
+        let expr = named.expr.as_ref().unwrap();
+        let physical = weir_expr::codec::decode(&expr.physical, input).unwrap();
+        let data_type = physical.data_type(input).unwrap();
+        assert_eq!(&data_type, field.data_type(), "{}", expr.text);
+    }
+}
+
+fn decode(expr: &v1::Expr, schema: &Schema) {
+    weir_expr::codec::decode(&expr.physical, schema).unwrap();
 }
 
 /// Name, columns of the sink, query.

@@ -180,7 +180,13 @@ fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> 
             if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
                 return Err(unsupported(whole));
             }
-            let arguments = list.args.iter().map(|argument| match argument {
+            let arguments = list.args.iter().enumerate();
+            let arguments = arguments.map(|(index, argument)| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(unit)))
+                    if index == 0 && takes_unit(&name) =>
+                {
+                    Ok(text(&unit.value))
+                }
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => analyzer.raw(expr),
                 _ => Err(unsupported(whole)),
             });
@@ -188,6 +194,13 @@ fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> 
         }
     };
     scalar(&name, arguments).map_err(|error| error.at(whole))
+}
+
+/// TIMESTAMPDIFF(SECOND, a, b): the unit is a word, no column.
+fn takes_unit(function: &str) -> bool {
+    ["TIMESTAMPADD", "TIMESTAMPDIFF"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(function))
 }
 
 fn aggregate_call(

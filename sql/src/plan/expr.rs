@@ -10,6 +10,7 @@ use datafusion_expr::{BinaryExpr, Case, Expr, ExprSchemable, Like, Operator, exp
 use sqlparser::ast::{self, AccessExpr, BinaryOperator, Subscript, UnaryOperator, Visit, Visitor};
 use weir_dataflow::types::{LogicalField, LogicalType};
 
+use super::fold::fold;
 use super::rel::{Column, expr_schema, input_ref};
 use super::scope::Scope;
 use super::{call, literal};
@@ -247,7 +248,7 @@ impl<'a> Analyzer<'a> {
             let known = fields.iter().map(|(known, _)| known.as_str());
             return Err(SqlError::new(format!("unknown field '{name}'")).did_you_mean(name, known));
         }
-        Ok(datafusion_functions::core::get_field().call(vec![value, text(name)]))
+        call::scalar(FIELD_ACCESS, vec![value, text(name)])
     }
 
     /// `value[1]`, `value['key']`, `value.field`
@@ -318,7 +319,17 @@ impl<'a> Analyzer<'a> {
                         return Ok(literal_expr(value));
                     }
                 }
-                Ok(Expr::Negative(self.boxed(operand)?))
+                let value = self.raw(operand)?;
+                if let Ok((_, field)) = coerce(value.clone(), &self.schema)
+                    && matches!(
+                        field.logical_type,
+                        LogicalType::Boolean | LogicalType::Char(_) | LogicalType::VarChar(_)
+                    )
+                {
+                    let given = &field.logical_type;
+                    return Err(SqlError::new(format!("'-' does not take {given}")).at(whole));
+                }
+                Ok(Expr::Negative(Box::new(value)))
             }
             other => Err(SqlError::unsupported(format!("the operator {other}")).at(whole)),
         }
@@ -367,6 +378,9 @@ impl<'a> Analyzer<'a> {
     }
 }
 
+/// The function behind `row.field`.
+pub(super) const FIELD_ACCESS: &str = "__field";
+
 /// An error that names a form of expression which is not built.
 pub(super) fn unsupported(expr: &ast::Expr) -> SqlError {
     SqlError::unsupported(format!("the expression {expr}")).at(expr)
@@ -402,7 +416,7 @@ pub(super) fn coerce(expr: Expr, schema: &DFSchema) -> Result<(Expr, LogicalFiel
     let coerced = weir_expr::coerce::coerce_expr(expr, schema)
         .map_err(|error| SqlError::new(error.to_string()))?;
     let field = type_of(&coerced, schema)?;
-    Ok((coerced, field))
+    Ok((fold(coerced, schema), field))
 }
 
 /// The type of a coerced expression.

@@ -168,8 +168,8 @@ impl Planner<'_> {
         let name = match tvf.kind {
             WindowKind::Tumble => "TUMBLE",
             WindowKind::Hop => "HOP",
-            WindowKind::Cumulate => return Err(SqlError::unsupported("CUMULATE")),
-            WindowKind::Session => return Err(SqlError::unsupported("SESSION")),
+            WindowKind::Cumulate => "CUMULATE",
+            WindowKind::Session => return Err(SqlError::unsupported("a SESSION window")),
             WindowKind::Unspecified => return Err(SqlError::unsupported("this window")),
         };
         let (input, own) = match &tvf.input {
@@ -263,7 +263,7 @@ fn refused(factor: &TableFactor) -> SqlError {
         TableFactor::Pivot { .. } => "PIVOT",
         TableFactor::Unpivot { .. } => "UNPIVOT",
         TableFactor::TableFunction { .. } | TableFactor::Table { args: Some(_), .. } => {
-            "a table function other than TUMBLE and HOP"
+            "a table function other than TUMBLE, HOP and CUMULATE"
         }
         _ => "this kind of table",
     };

@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod explain;
 mod expr;
+mod fold;
 mod from;
 mod graph;
 mod join;
@@ -101,7 +102,11 @@ pub fn plan_query(
     let lowering = lower(options, &mut sinks)?;
     let rel = &sinks[0].rel;
     Ok(PlannedQuery {
-        graph: job(options, &lowering, "collect")?,
+        graph: job(
+            options,
+            &lowering,
+            options.pipeline_name().unwrap_or("collect"),
+        )?,
         schema: Arc::new(rel::row_schema(&rel.columns)),
         upsert_key: upsert_key(rel).unwrap_or_default(),
         changelog: rel.updating,

@@ -8,7 +8,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use weir_dataflow::types::LogicalType;
 
-use super::expr::{column, type_of};
+use super::expr::{FIELD_ACCESS, column, type_of};
 use super::optimize::with_inputs;
 use super::rel::{
     Column, Rel, RelOp, RelRef, Scan, as_input_ref, expr_schema, input_ref, replace_inputs,
@@ -124,7 +124,7 @@ fn field_path(expr: &Expr) -> Option<(usize, &str)> {
     let Expr::ScalarFunction(call) = expr else {
         return None;
     };
-    let ("get_field", [value, Expr::Literal(ScalarValue::Utf8(Some(name)), _)]) =
+    let (FIELD_ACCESS, [value, Expr::Literal(ScalarValue::Utf8(Some(name)), _)]) =
         (call.func.name(), call.args.as_slice())
     else {
         return None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 use weir_proto::v1::JoinKind;
 
+use super::expr::FIELD_ACCESS;
 use super::query::filter_by;
 use super::rel::{
     Rel, RelOp, RelRef, Scan, WindowJoin, WindowSource, as_input_ref, collect_inputs, conjunction,
@@ -242,7 +243,7 @@ fn is_cheap(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) | Expr::Literal(..) => true,
         Expr::ScalarFunction(call) => {
-            call.func.name() == "get_field" && call.args.iter().all(is_cheap)
+            call.func.name() == FIELD_ACCESS && call.args.iter().all(is_cheap)
         }
         _ => false,
     }

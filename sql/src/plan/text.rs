@@ -4,6 +4,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::{BinaryExpr, Expr, Operator};
 use weir_dataflow::types::{LogicalField, LogicalType};
 
+use super::expr::FIELD_ACCESS;
 use super::rel::{Column, as_input_ref};
 
 /// The expression with the names of the columns it reads.
@@ -125,7 +126,7 @@ impl Printer<'_> {
     }
 
     fn call(&self, function: &str, arguments: &[Expr]) -> String {
-        if function == "get_field"
+        if function == FIELD_ACCESS
             && let [value, fields @ ..] = arguments
         {
             let mut text = self.operand(value);
