@@ -205,8 +205,17 @@ impl Config {
             }
             figment = figment.merge(Yaml::file_exact(path));
         }
-        // WEIR_CACHE and WEIR_RUN belong to the development scripts.
-        figment = figment.merge(Env::prefixed("WEIR_").ignore(&["cache", "run"]).split("__"));
+        // Other variables begin with WEIR_ too (Kubernetes makes WEIR_JOBMANAGER_PORT of a service): only what can be a key counts.
+        let is_key = |name: &str| {
+            name.contains("__")
+                || name.eq_ignore_ascii_case("cluster_id")
+                || name.eq_ignore_ascii_case("metrics_address")
+        };
+        figment = figment.merge(
+            Env::prefixed("WEIR_")
+                .filter(move |name| is_key(name.as_str()))
+                .split("__"),
+        );
         for (key, value) in flags {
             let value: figment::value::Value = value
                 .parse()

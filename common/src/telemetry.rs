@@ -17,7 +17,9 @@ pub enum LogFormat {
 /// Starts logging for this process. `filter` has tracing's directives ("info", "weir_taskmanager=debug"); a second call has no effect.
 pub fn init(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt()
+        .with_ansi(is_terminal)
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let started = match format {

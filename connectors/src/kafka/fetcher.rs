@@ -7,10 +7,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
 use weir_dataflow::{Error, Result, SlotWaker};
 
 use super::external;
@@ -183,6 +186,21 @@ impl Drop for Fetcher {
     }
 }
 
+/// Librdkafka's own reports; the end of a partition is no error.
+struct Reports;
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Reports {}
+
+type KafkaConsumer = BaseConsumer<Reports>;
+
 struct Worker {
     subtask: u32,
     parallelism: u32,
@@ -220,10 +238,8 @@ impl Worker {
     }
 
     fn fetch(&mut self) -> Result<()> {
-        let consumer: BaseConsumer =
-            self.options.client.create().map_err(|error| {
-                Error::Config(format!("kafka: cannot make a consumer: {error}"))
-            })?;
+        let consumer = KafkaConsumer::from_config_and_context(&self.options.client, Reports)
+            .map_err(|error| Error::Config(format!("kafka: cannot make a consumer: {error}")))?;
         self.discover(&consumer, true)?;
         let periodic =
             !self.options.discovery_interval.is_zero() && matches!(self.options.stop, Stop::Never);
@@ -306,7 +322,7 @@ impl Worker {
     }
 
     /// The end of what can be read now. The last offsets before a stop offset may be transaction markers, which are never delivered.
-    fn end_of_partition(&mut self, consumer: &BaseConsumer, partition: i32) -> Result<()> {
+    fn end_of_partition(&mut self, consumer: &KafkaConsumer, partition: i32) -> Result<()> {
         // The event names no topic; a bounded read has only one.
         let at_partition: Vec<u32> = self
             .numbers
@@ -336,7 +352,7 @@ impl Worker {
         Ok(())
     }
 
-    fn commit_requested(&self, consumer: &BaseConsumer) {
+    fn commit_requested(&self, consumer: &KafkaConsumer) {
         let Ok(splits) = self.commits.try_recv() else {
             return;
         };
@@ -355,7 +371,7 @@ impl Worker {
     }
 
     /// Finds partitions that are not read yet and begins to read those of this subtask.
-    fn discover(&mut self, consumer: &BaseConsumer, first: bool) -> Result<()> {
+    fn discover(&mut self, consumer: &KafkaConsumer, first: bool) -> Result<()> {
         let mut found = Vec::new();
         for topic in self.options.topics.clone() {
             for partition in partitions(consumer, &topic, &self.options.brokers)? {
@@ -398,7 +414,7 @@ impl Worker {
 
     fn begin(
         &self,
-        consumer: &BaseConsumer,
+        consumer: &KafkaConsumer,
         topic: String,
         partition: i32,
         first: bool,
@@ -449,7 +465,7 @@ fn fatal(error: &KafkaError) -> Result<()> {
     }
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str, brokers: &str) -> Result<Vec<i32>> {
+fn partitions(consumer: &KafkaConsumer, topic: &str, brokers: &str) -> Result<Vec<i32>> {
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
         .map_err(|error| {
@@ -474,7 +490,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str, brokers: &str) -> Result<Vec
     }
 }
 
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+fn watermarks(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
     consumer
         .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
         .map_err(|error| {
@@ -484,7 +500,7 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i
         })
 }
 
-fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
+fn committed(consumer: &KafkaConsumer, topic: &str, partition: i32) -> Result<Option<i64>> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
     let answer = consumer
@@ -505,7 +521,7 @@ fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<Opt
 
 /// First record at or after a time; the end of the partition if there is none.
 fn offset_at(
-    consumer: &BaseConsumer,
+    consumer: &KafkaConsumer,
     topic: &str,
     partition: i32,
     timestamp_ms: i64,
@@ -528,7 +544,7 @@ fn offset_at(
 }
 
 fn group_offset(
-    consumer: &BaseConsumer,
+    consumer: &KafkaConsumer,
     options: &SourceOptions,
     topic: &str,
     partition: i32,
@@ -541,7 +557,7 @@ fn group_offset(
 }
 
 fn start_offset(
-    consumer: &BaseConsumer,
+    consumer: &KafkaConsumer,
     options: &SourceOptions,
     topic: &str,
     partition: i32,
@@ -560,7 +576,7 @@ fn start_offset(
 }
 
 fn stop_offset(
-    consumer: &BaseConsumer,
+    consumer: &KafkaConsumer,
     options: &SourceOptions,
     topic: &str,
     partition: i32,
