@@ -40,6 +40,8 @@ pub struct Attempt {
     pub key: AttemptKey,
     /// As the deployment carried it; calls replace the leader term by the newest one.
     pub fence: v1::Fence,
+    /// Whether the job has a folder for checkpoints. Without, its sinks are committed when it finishes.
+    pub takes_checkpoints: bool,
     /// Id of this task manager.
     pub task_manager: String,
     /// The subtasks here.
@@ -58,8 +60,6 @@ pub struct Attempt {
     pub bring_up: Mutex<Option<JoinHandle<()>>>,
     events: mpsc::Sender<SubtaskEvent>,
     reports: mpsc::Sender<Report>,
-    /// Raised when the job manager refuses the attempt: it is asked at once what is stale.
-    pub suspicion: Arc<tokio::sync::Notify>,
 }
 
 struct Report {
@@ -74,6 +74,8 @@ pub struct AttemptParts {
     pub key: AttemptKey,
     /// See [`Attempt::fence`].
     pub fence: v1::Fence,
+    /// See [`Attempt::takes_checkpoints`].
+    pub takes_checkpoints: bool,
     /// See [`Attempt::task_manager`].
     pub task_manager: String,
     /// See [`Attempt::members`].
@@ -82,8 +84,6 @@ pub struct AttemptParts {
     pub folder: PathBuf,
     /// See [`Attempt::leader`].
     pub leader: Arc<Leader>,
-    /// See [`Attempt::suspicion`].
-    pub suspicion: Arc<tokio::sync::Notify>,
 }
 
 impl Attempt {
@@ -96,6 +96,7 @@ impl Attempt {
         let attempt = Arc::new(Self {
             key: parts.key,
             fence: parts.fence,
+            takes_checkpoints: parts.takes_checkpoints,
             task_manager: parts.task_manager,
             members: parts.members,
             folder: parts.folder,
@@ -106,7 +107,6 @@ impl Attempt {
             bring_up: Mutex::new(None),
             events,
             reports,
-            suspicion: parts.suspicion,
         });
         let own = Arc::clone(&attempt);
         attempt.spawn(async move { own.serve_events(event_inbox).await });
@@ -255,15 +255,12 @@ impl Attempt {
         self.note(answer.err(), "decline");
     }
 
-    /// Logs what became of a call; a refusal makes the node ask whether the attempt is over.
+    /// Logs what became of a call that nobody waits for.
     pub fn note(&self, error: Option<CallError>, what: &'static str) {
         match error {
             None | Some(CallError::GivenUp) => {}
             Some(error) => {
-                tracing::warn!(job = %self.key.job, attempt = self.key.attempt.0, what, %error, "call refused");
-                if matches!(error, CallError::Fenced(_)) {
-                    self.suspicion.notify_one();
-                }
+                tracing::warn!(job = %self.key.job, attempt = self.key.attempt.0, what, %error, "given up");
             }
         }
     }

@@ -111,8 +111,8 @@ impl KeyedBackend for NoState {
 pub struct SnapshotTargets {
     /// The attempt; its number is in the names of files.
     pub attempt: AttemptId,
-    /// The job's checkpoint folder.
-    pub checkpoints: Store,
+    /// The job's checkpoint folder; a job without one takes no checkpoints.
+    pub checkpoints: Option<Store>,
     /// Access to the folders of savepoints.
     pub s3: S3Config,
     /// The right to use the network.
@@ -120,14 +120,15 @@ pub struct SnapshotTargets {
 }
 
 impl SnapshotTargets {
-    fn uploader(&self, target: &SnapshotTarget) -> Result<Uploader> {
+    fn uploader(&self, target: &SnapshotTarget) -> Result<Option<Uploader>> {
         let store = match target {
             SnapshotTarget::Checkpoint => self.checkpoints.clone(),
             SnapshotTarget::Savepoint(folder) => {
-                Store::open(folder, &self.s3).map_err(|error| Error::Config(error.to_string()))?
+                let store = Store::open(folder, &self.s3);
+                Some(store.map_err(|error| Error::Config(error.to_string()))?)
             }
         };
-        Ok(Uploader::new(store, self.attempt, self.transfers.clone()))
+        Ok(store.map(|store| Uploader::new(store, self.attempt, self.transfers.clone())))
     }
 }
 
@@ -186,7 +187,9 @@ impl KeyedBackend for RocksBackend {
         checkpoint: CheckpointId,
         target: &SnapshotTarget,
     ) -> Result<Option<Upload>> {
-        let uploader = self.targets.uploader(target)?;
+        let Some(uploader) = self.targets.uploader(target)? else {
+            return Ok(None);
+        };
         let pending = self.state.snapshot(checkpoint, target)?;
         Ok(Some(Box::new(move || Ok(pending.run(&uploader)?))))
     }

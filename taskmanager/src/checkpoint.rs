@@ -76,7 +76,7 @@ async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
 }
 
 /// Every operator's deferred work runs, also when one before it has failed: it may hold rows of a sink.
-fn finish(cuts: Vec<OperatorCut>) -> Result<Vec<v1::OperatorSnapshot>> {
+pub fn finish(cuts: Vec<OperatorCut>) -> Result<Vec<v1::OperatorSnapshot>> {
     let finished: Vec<_> = cuts.into_iter().map(finish_one).collect();
     finished.into_iter().collect()
 }

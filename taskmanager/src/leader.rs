@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use metrics::histogram;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -24,6 +24,9 @@ pub type Client = JobManagerControlClient<Channel>;
 /// How long a report or acknowledgement is repeated while no leader takes it. An attempt that nobody asks for any longer than this is
 /// restarted by the job manager anyway.
 const REPEAT_FOR: Duration = Duration::from_secs(600);
+
+/// Refusals of one call in a row until it is given up.
+const REFUSALS: u32 = 6;
 
 /// The leader as this process last heard from it.
 #[derive(Clone)]
@@ -54,6 +57,8 @@ pub enum CallError {
 pub struct Leader {
     current: watch::Sender<Option<Connection>>,
     tls: Option<TlsMaterial>,
+    /// Raised by a refusal: the leader is to be asked at once what it does not want any more.
+    pub suspicion: Notify,
 }
 
 impl Leader {
@@ -62,6 +67,7 @@ impl Leader {
         Self {
             current: watch::Sender::new(None),
             tls,
+            suspicion: Notify::new(),
         }
     }
 
@@ -92,7 +98,7 @@ impl Leader {
     {
         let deadline = Instant::now() + REPEAT_FOR;
         let repeat = async {
-            let mut failures = 0;
+            let (mut failures, mut refusals) = (0, 0);
             let mut leaders = self.current.subscribe();
             loop {
                 let known = leaders.wait_for(Option::is_some).await;
@@ -104,7 +110,15 @@ impl Leader {
                     Ok(response) => return Ok(response),
                     Err(status) => match status.code() {
                         Code::FailedPrecondition => {
-                            return Err(CallError::Fenced(status.message().to_owned()));
+                            // Either the attempt is over, and the leader will say so; or this process has yet to register
+                            // with it again.
+                            self.suspicion.notify_one();
+                            refusals += 1;
+                            if refusals > REFUSALS {
+                                return Err(CallError::Fenced(status.message().to_owned()));
+                            }
+                            tracing::warn!(method, "{}", status.message());
+                            tokio::time::sleep(Backoff::CALLS.delay_jittered(refusals)).await;
                         }
                         Code::InvalidArgument
                         | Code::NotFound

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId, VertexId};
@@ -23,6 +23,7 @@ use weir_state::{RestoreSource, StateMemory, Transfers};
 use crate::TaskManagerOptions;
 use crate::attempt::{Attempt, AttemptParts, Member, TEAR_DOWN_TIMEOUT};
 use crate::backend::SnapshotTargets;
+use crate::chain::OperatorCut;
 use crate::deploy::bring_up::bring_up;
 use crate::deploy::open::{Restore, Site, is_stateful};
 use crate::deploy::wiring::{Location, Wiring, WiringInput, vertex};
@@ -53,8 +54,6 @@ pub struct Node {
     pub shutdown: CancellationToken,
     /// Everything that runs for the process.
     pub tracker: TaskTracker,
-    /// A refusal was heard: ask the job manager now what is stale.
-    pub suspicion: Arc<Notify>,
     /// Memory of keyed state.
     pub memory: Arc<StateMemory>,
     /// The right to use the network.
@@ -97,7 +96,6 @@ impl Node {
             leader: Arc::new(Leader::new(parts.tls.clone())),
             shutdown: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            suspicion: Arc::default(),
             transfers: Transfers::new(runtime.clone(), threads),
             runtime,
             options: parts.options,
@@ -179,10 +177,10 @@ impl Node {
             members: plan.members(&key.job, &site.graph)?,
             key: key.clone(),
             fence,
+            takes_checkpoints: site.targets.checkpoints.is_some(),
             task_manager: self.id.clone(),
             folder: site.folder.clone(),
             leader: Arc::clone(&self.leader),
-            suspicion: Arc::clone(&self.suspicion),
         });
         self.streams.lock().extend(wiring.expected.drain());
         self.attempts
@@ -202,7 +200,10 @@ impl Node {
     fn site(&self, key: &AttemptKey, plan: &Plan, checkpoint_base: &str) -> Result<Site> {
         let s3 = self.options.s3.clone();
         let open = |url: &str| Store::open(url, &s3).map_err(|e| Error::Config(e.to_string()));
-        let checkpoints = open(checkpoint_base)?;
+        let checkpoints = match checkpoint_base {
+            "" => None,
+            base => Some(open(base)?),
+        };
         let restore = match &plan.restore {
             None => None,
             Some(from) => {
@@ -210,7 +211,9 @@ impl Node {
                 let manifest = from.manifest.clone().unwrap_or_default();
                 // Only checkpoints of this very job share files with the ones that follow.
                 let share_files = manifest.kind() == v1::SnapshotKind::Checkpoint
-                    && base.url() == checkpoints.url();
+                    && checkpoints
+                        .as_ref()
+                        .is_some_and(|own| own.url() == base.url());
                 Some(Restore {
                     manifest,
                     source: RestoreSource { base, share_files },
@@ -311,6 +314,34 @@ impl Node {
             commits.extend(own.map_err(|_| Error::Internal("a slot has ended".to_owned()))?);
         }
         Ok(commits)
+    }
+
+    /// Cuts all subtasks here at the end of a job without checkpoints.
+    ///
+    /// # Errors
+    /// If a slot does not answer.
+    pub async fn last_cuts(
+        &self,
+        attempt: &Attempt,
+        checkpoint: CheckpointId,
+    ) -> Result<Vec<(SubtaskId, Vec<OperatorCut>)>> {
+        let mut answers = Vec::new();
+        for slot in slots_of(attempt) {
+            let (reply, answer) = oneshot::channel();
+            let command = SlotCommand::LastCut {
+                attempt: attempt.key.clone(),
+                checkpoint,
+                reply,
+            };
+            self.command(slot, command).await?;
+            answers.push(answer);
+        }
+        let mut cuts = Vec::new();
+        for answer in answers {
+            let own = answer.await;
+            cuts.extend(own.map_err(|_| Error::Internal("a slot has ended".to_owned()))?);
+        }
+        Ok(cuts)
     }
 
     /// A checkpoint will never be complete.

@@ -152,7 +152,7 @@ async fn heartbeats(node: &Arc<Node>, registered: Registered) -> Option<String> 
     let mut failures = 0;
     loop {
         // A refusal somewhere may mean that an attempt is over: ask at once.
-        let _ = timeout(interval, node.suspicion.notified()).await;
+        let _ = timeout(interval, node.leader.suspicion.notified()).await;
         let request = v1::HeartbeatRequest {
             cluster_id: node.options.cluster_id.clone(),
             task_manager_id: node.id.clone(),

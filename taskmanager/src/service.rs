@@ -14,6 +14,7 @@ use weir_proto::v1::exchange_server::Exchange;
 use weir_proto::v1::task_manager_control_server::TaskManagerControl;
 use weir_proto::v1::{SnapshotKind, SubtaskState};
 
+use crate::checkpoint::finish;
 use crate::exchange::receive::StreamKey;
 use crate::fence::Refusal;
 use crate::node::Node;
@@ -92,6 +93,29 @@ impl Service {
         }
         failure.map_or(Ok(()), Err)
     }
+    /// A job without checkpoints makes its results visible when it ends.
+    async fn commit_without_checkpoint(&self, key: &AttemptKey) -> Result<(), Status> {
+        let attempt = self.node.attempt(key);
+        let Some(attempt) = attempt.filter(|attempt| !attempt.takes_checkpoints) else {
+            return Ok(());
+        };
+        let last = CheckpointId(u64::MAX);
+        let cuts = self.node.last_cuts(&attempt, last).await;
+        for (subtask, cut) in cuts.map_err(|error| status_of(&error))? {
+            let work = attempt
+                .tracker
+                .spawn_blocking(move || guarded(|| finish(cut)));
+            let finished = work.await;
+            if let Err(error) =
+                finished.unwrap_or_else(|error| Err(Error::Internal(error.to_string())))
+            {
+                let status = Status::internal(format!("subtask {subtask} cannot end: {error}"));
+                attempt.report_failed(subtask, error);
+                return Err(status);
+            }
+        }
+        self.commit(key, last).await
+    }
 }
 
 #[tonic::async_trait]
@@ -155,6 +179,7 @@ impl TaskManagerControl for Service {
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
         let key = self.command(request.into_inner().fence.as_ref(), "finish")?;
+        self.commit_without_checkpoint(&key).await?;
         self.node.end(&key, SubtaskState::Finished).await;
         Ok(Response::new(v1::FinishResponse {}))
     }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use weir_common::ids::{CheckpointId, SubtaskId};
 use weir_dataflow::{Barrier, Deferred, Error, Result, SlotWaker};
 
+use crate::chain::OperatorCut;
 use crate::subtask::{AttemptKey, Progress, Subtask};
 
 /// Longest sleep: timers of processing time are looked at this often.
@@ -46,6 +47,15 @@ pub enum SlotCommand {
         checkpoint: CheckpointId,
         /// See above.
         reply: oneshot::Sender<Vec<(SubtaskId, Deferred<()>)>>,
+    },
+    /// Everything has ended and no checkpoint is taken: answers with the cut of each subtask of the attempt.
+    LastCut {
+        /// Of which attempt.
+        attempt: AttemptKey,
+        /// A number for the sinks.
+        checkpoint: CheckpointId,
+        /// See above.
+        reply: oneshot::Sender<Vec<(SubtaskId, Vec<OperatorCut>)>>,
     },
     /// A checkpoint is given up.
     Aborted {
@@ -258,6 +268,18 @@ impl SlotThread {
                     Ok(())
                 });
                 let _ = reply.send(commits);
+            }
+            SlotCommand::LastCut {
+                attempt,
+                checkpoint,
+                reply,
+            } => {
+                let mut cuts = Vec::new();
+                self.for_each(&attempt, |subtask| {
+                    cuts.push((subtask.id(), subtask.last_cut(checkpoint)?));
+                    Ok(())
+                });
+                let _ = reply.send(cuts);
             }
             SlotCommand::Aborted {
                 attempt,

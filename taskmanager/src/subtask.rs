@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use weir_common::clock::Clock;
 use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId};
-use weir_dataflow::{Barrier, Batch, Deferred, Element, Error, OperatorInfo, Output, Result};
+use weir_dataflow::{
+    Barrier, Batch, Deferred, Element, Error, OperatorInfo, Output, Result, SnapshotTarget,
+};
 use weir_operators::source::{SourceOperator, SourceStatus};
 use weir_proto::v1::SubtaskState;
 
@@ -395,22 +397,7 @@ impl Subtask {
 
     fn cut(&mut self, barrier: Barrier, alignment_ms: u64) -> Result<()> {
         let started = Instant::now();
-        let now_ms = self.clock.now_ms();
-        self.last_checkpoint = barrier.checkpoint;
-        self.tick(now_ms)?;
-        let mut operators = Vec::new();
-        if let Input::Source { info, source, .. } = &mut self.input {
-            operators.push(OperatorCut {
-                info: info.clone(),
-                state_schema: String::new(),
-                part: source.snapshot()?,
-                keyed: None,
-            });
-        }
-        operators.extend(
-            self.chain
-                .snapshot(barrier.checkpoint, &barrier.target, now_ms)?,
-        );
+        let operators = self.cut_operators(barrier.checkpoint, &barrier.target)?;
         self.chain
             .outputs
             .broadcast(&Element::Barrier(barrier.clone()))?;
@@ -421,6 +408,35 @@ impl Subtask {
             sync_ms,
             alignment_ms,
         }))
+    }
+
+    /// At the end of a job without checkpoints: what its sinks have is made final.
+    ///
+    /// # Errors
+    /// Any error ends the subtask.
+    pub fn last_cut(&mut self, checkpoint: CheckpointId) -> Result<Vec<OperatorCut>> {
+        self.cut_operators(checkpoint, &SnapshotTarget::Checkpoint)
+    }
+
+    fn cut_operators(
+        &mut self,
+        checkpoint: CheckpointId,
+        target: &SnapshotTarget,
+    ) -> Result<Vec<OperatorCut>> {
+        let now_ms = self.clock.now_ms();
+        self.last_checkpoint = checkpoint;
+        self.tick(now_ms)?;
+        let mut operators = Vec::new();
+        if let Input::Source { info, source, .. } = &mut self.input {
+            operators.push(OperatorCut {
+                info: info.clone(),
+                state_schema: String::new(),
+                part: source.snapshot()?,
+                keyed: None,
+            });
+        }
+        operators.extend(self.chain.snapshot(checkpoint, target, now_ms)?);
+        Ok(operators)
     }
 
     /// The checkpoint is complete; gives the commits, to be run beside the stream.

@@ -28,6 +28,8 @@ struct Cluster {
     handles: Vec<TaskManagerHandle>,
     workers: Vec<Worker>,
     folder: tempfile::TempDir,
+    /// Base of the job's checkpoints.
+    checkpoints: String,
 }
 
 impl Cluster {
@@ -63,6 +65,7 @@ impl Cluster {
             world,
             handles,
             workers,
+            checkpoints: format!("file://{}/checkpoints", folder.path().display()),
             folder,
         };
         until("registrations", || {
@@ -115,7 +118,7 @@ impl Cluster {
                 subtasks: subtasks.collect(),
                 locations: locations.clone(),
                 restore: restore.clone(),
-                checkpoint_base: self.url("checkpoints"),
+                checkpoint_base: self.checkpoints.clone(),
             };
             worker.client.clone().deploy(request).await.unwrap();
         }
@@ -477,9 +480,9 @@ async fn a_new_leader_is_found_and_the_job_does_not_notice() {
     assert_eq!(registered.running[0].subtasks.len(), 4);
     // The new leader coordinates the next checkpoint, the deposed one none.
     let worker = &cluster.workers[0];
-    let old = worker.trigger(fence(1, 1), 5, None, false).await;
-    assert_eq!(old.unwrap_err().code(), Code::FailedPrecondition);
     worker.trigger(fence(1, 2), 5, None, false).await.unwrap();
+    let old = worker.trigger(fence(1, 1), 6, None, false).await;
+    assert_eq!(old.unwrap_err().code(), Code::FailedPrecondition);
     next.manifest(5, 4, SnapshotKind::Checkpoint).await;
     let terms = next.heard(|heard| {
         let fences = heard
@@ -550,5 +553,50 @@ async fn a_barrier_that_overtakes_another_declines_the_older_checkpoint() {
         })
     })
     .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_without_checkpoints_commits_when_it_finishes() {
+    let mut cluster = Cluster::start(2).await;
+    cluster.checkpoints = String::new();
+    cluster.allow(200, 200);
+    cluster.deploy(1, (2, 2), None).await;
+    cluster
+        .master
+        .all_report(1, SubtaskState::EndOfData, 4)
+        .await;
+    assert!(cluster.world.counts().is_empty());
+    for worker in &cluster.workers {
+        worker.finish(fence(1, 1)).await.unwrap();
+    }
+    assert_eq!(cluster.world.counts(), expected(200));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_acknowledgement_is_repeated_and_ends_with_its_attempt() {
+    let cluster = Cluster::start(1).await;
+    cluster.allow(10, 1000);
+    cluster.deploy(1, (1, 1), None).await;
+    cluster.master.all_report(1, SubtaskState::Running, 2).await;
+    cluster.master.heard(|heard| heard.oldest_attempt = 2);
+    let worker = &cluster.workers[0];
+    worker.trigger(fence(1, 1), 1, None, false).await.unwrap();
+    until("refusals", || {
+        (cluster.master.heard(|heard| heard.refused) >= 2).then_some(())
+    })
+    .await;
+    assert!(
+        cluster
+            .master
+            .heard(|heard| heard.acknowledgements.is_empty())
+    );
+    // The leader knows this task manager again: what it refused before, it takes now.
+    cluster.master.heard(|heard| heard.oldest_attempt = 1);
+    cluster
+        .master
+        .manifest(1, 2, SnapshotKind::Checkpoint)
+        .await;
     cluster.stop().await;
 }

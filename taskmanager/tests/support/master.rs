@@ -30,6 +30,8 @@ pub struct Heard {
     pub stale: Vec<v1::RunningAttempt>,
     /// Acknowledgements of attempts below this are refused.
     pub oldest_attempt: u64,
+    /// How many were.
+    pub refused: u32,
     /// It does not lead (any more): all calls are answered with this hint.
     pub follows: Option<String>,
     /// Its term.
@@ -100,6 +102,7 @@ impl JobManagerControl for Master {
             .as_ref()
             .is_none_or(|f| f.attempt < heard.oldest_attempt)
         {
+            heard.refused += 1;
             return Err(Status::failed_precondition("an older attempt"));
         }
         heard.reports.push(request);
@@ -118,6 +121,7 @@ impl JobManagerControl for Master {
             .as_ref()
             .is_none_or(|f| f.attempt < heard.oldest_attempt)
         {
+            heard.refused += 1;
             return Err(Status::failed_precondition("an older attempt"));
         }
         heard.acknowledgements.push(request);
@@ -136,6 +140,7 @@ impl JobManagerControl for Master {
             .as_ref()
             .is_none_or(|f| f.attempt < heard.oldest_attempt)
         {
+            heard.refused += 1;
             return Err(Status::failed_precondition("an older attempt"));
         }
         heard.declines.push(request);
