@@ -51,7 +51,12 @@ pub(crate) fn open(
     options: OptionReader<'_>,
     context: &SinkContext,
 ) -> Result<Box<dyn SinkWriter>> {
+    for key in ["collect.address", "collect.token"] {
+        options.required(key)?;
+    }
     let options = read(options)?;
+    // A channel starts a task.
+    let _inside = context.runtime.enter();
     let channel = weir_proto::transport::connect(&options.address, None)
         .map_err(|error| external(error.to_string()))?;
     let client =
@@ -236,5 +241,95 @@ impl Sender {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("it took no rows for {CLIENT_TIMEOUT:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::{runtime, sink, sink_context};
+    use arrow::datatypes::DataType;
+    use tokio_stream::StreamExt;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Request, Response, Status, Streaming};
+    use v1::result_service_server::{ResultService, ResultServiceServer};
+    use weir_dataflow::testing::{batch, schema};
+
+    #[derive(Clone, Default)]
+    struct Client(Arc<Mutex<Vec<v1::ResultFrame>>>);
+
+    #[tonic::async_trait]
+    impl ResultService for Client {
+        async fn push(
+            &self,
+            request: Request<Streaming<v1::ResultFrame>>,
+        ) -> std::result::Result<Response<v1::ResultSummary>, Status> {
+            let mut frames = request.into_inner();
+            let mut rows = 0;
+            while let Some(frame) = frames.next().await {
+                let frame = frame?;
+                if frame.token != "secret" {
+                    return Err(Status::permission_denied("wrong token"));
+                }
+                let reader =
+                    arrow::ipc::reader::StreamReader::try_new(&frame.ipc_stream[..], None).unwrap();
+                rows += reader
+                    .map(|batch| batch.unwrap().num_rows() as u64)
+                    .sum::<u64>();
+                self.0.lock().unwrap().push(frame);
+            }
+            Ok(Response::new(v1::ResultSummary { rows }))
+        }
+    }
+
+    fn serve() -> (String, Client) {
+        let client = Client::default();
+        let service = ResultServiceServer::new(client.clone());
+        let listener = runtime()
+            .block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0)))
+            .unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        runtime().spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        (address, client)
+    }
+
+    #[test]
+    fn a_barrier_waits_until_the_client_has_the_rows() {
+        let (address, client) = serve();
+        let schema = schema(&[("a", DataType::Int32)]);
+        let options = [
+            ("collect.address", address.as_str()),
+            ("collect.token", "secret"),
+        ];
+        let context = sink_context(schema.clone(), 0, 1);
+        let mut writer = crate::open_sink(&sink("collect", &options), context).unwrap();
+        for checkpoint in 1..=2 {
+            writer.write(&batch(&schema, "1\n-D 2").unwrap()).unwrap();
+            writer.write(&batch(&schema, "3").unwrap()).unwrap();
+            let prepared = writer.prepare(checkpoint).unwrap();
+            assert!(prepared().unwrap().is_empty());
+            assert_eq!(client.0.lock().unwrap().len(), checkpoint as usize * 2);
+        }
+        assert_eq!(client.0.lock().unwrap()[0].row_kinds, [0, 3]);
+        writer.close();
+    }
+
+    #[test]
+    fn a_refused_token_fails_the_barrier() {
+        let (address, _) = serve();
+        let schema = schema(&[("a", DataType::Int32)]);
+        let options = [
+            ("collect.address", address.as_str()),
+            ("collect.token", "guess"),
+        ];
+        let context = sink_context(schema.clone(), 0, 1);
+        let mut writer = crate::open_sink(&sink("collect", &options), context).unwrap();
+        writer.write(&batch(&schema, "1").unwrap()).unwrap();
+        let error = writer.prepare(1).unwrap()().unwrap_err().to_string();
+        assert!(error.contains("wrong token"), "{error}");
     }
 }

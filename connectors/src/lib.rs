@@ -10,8 +10,11 @@ mod blackhole;
 mod collect;
 mod context;
 mod datagen;
+mod filesystem;
 pub mod format;
+mod io_thread;
 mod kafka;
+mod layout;
 mod nexmark;
 mod options;
 mod pace;
@@ -22,6 +25,7 @@ mod split_state;
 mod test_util;
 
 pub use context::{SinkContext, SourceContext};
+pub use layout::Layout;
 pub use options::OptionReader;
 pub use registry::{
     Accepts, SinkDescription, SourceDescription, describe_sink, describe_source, open_sink,

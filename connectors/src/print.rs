@@ -1,37 +1,31 @@
-//! `print`: rows on the standard output, in the text of Flink's print sink: `+I[1, abc]`.
+//! `print`: writes each row as Flink prints a Row, `+I[1, abc]`, to standard output or error. For looking at results; no guarantee.
 
-use std::io::Write as _;
+use std::io::Write;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, TimeUnit};
-use arrow::temporal_conversions::{
-    timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_us_to_datetime,
-};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::datatypes::TimeUnit;
 use bytes::Bytes;
-use weir_dataflow::{Batch, Deferred, Result, SinkWriter};
+use weir_dataflow::{Batch, Deferred, Error, Result, SinkWriter};
 
 use crate::context::SinkContext;
+use crate::format::cells::{Cells, Column, entries};
+use crate::format::json::columns_of;
+use crate::format::print;
 use crate::options::OptionReader;
 use crate::registry::{Accepts, SinkDescription};
 
 struct PrintOptions {
-    identifier: Option<String>,
+    identifier: String,
     standard_error: bool,
 }
 
 fn read(options: OptionReader<'_>) -> Result<PrintOptions> {
-    let identifier = options
-        .text("print-identifier")
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned);
-    let standard_error = options.boolean("standard-error")?.unwrap_or(false);
-    options.refuse("sink.parallelism", "use 'parallelism.default'")?;
+    let read = PrintOptions {
+        identifier: options.text("print-identifier").unwrap_or("").to_owned(),
+        standard_error: options.boolean("standard-error")?.unwrap_or(false),
+    };
+    options.refuse("sink.parallelism", "set 'parallelism.default'")?;
     options.finish()?;
-    Ok(PrintOptions {
-        identifier,
-        standard_error,
-    })
+    Ok(read)
 }
 
 pub(crate) fn describe(options: OptionReader<'_>) -> Result<SinkDescription> {
@@ -47,50 +41,41 @@ pub(crate) fn open(
     context: &SinkContext,
 ) -> Result<Box<dyn SinkWriter>> {
     let options = read(options)?;
-    let info = &context.info;
-    let number = (info.parallelism > 1).then(|| (info.subtask + 1).to_string());
-    let prefix = match (options.identifier, number) {
-        (Some(identifier), Some(number)) => format!("{identifier}:{number}> "),
-        (Some(identifier), None) => format!("{identifier}> "),
-        (None, Some(number)) => format!("{number}> "),
-        (None, None) => String::new(),
+    let number = context.info.subtask + 1;
+    let prefix = match (options.identifier.as_str(), context.info.parallelism > 1) {
+        ("", false) => String::new(),
+        ("", true) => format!("{number}> "),
+        (identifier, false) => format!("{identifier}> "),
+        (identifier, true) => format!("{identifier}:{number}> "),
     };
-    Ok(Box::new(Print {
+    Ok(Box::new(Printer {
         prefix,
         standard_error: options.standard_error,
-        text: String::new(),
+        lines: Vec::new(),
     }))
 }
 
-struct Print {
+struct Printer {
     prefix: String,
     standard_error: bool,
-    text: String,
+    lines: Vec<u8>,
 }
 
-impl SinkWriter for Print {
+impl SinkWriter for Printer {
     fn ready(&mut self) -> Result<bool> {
         Ok(true)
     }
 
-    /// Writes from the slot's thread: what reads a terminal or a pipe is as fast as printing may be.
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        self.text.clear();
-        for row in 0..batch.num_rows() {
-            self.text.push_str(&self.prefix);
-            self.text.push_str(batch.kind(row).short());
-            write_fields(&mut self.text, batch.data().columns(), row)?;
-            self.text.push('\n');
-        }
-        let written = match self.standard_error {
-            true => std::io::stderr().lock().write_all(self.text.as_bytes()),
-            false => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(self.text.as_bytes())
-                    .and_then(|()| out.flush())
-            }
+        self.lines.clear();
+        format_batch(&mut self.lines, &self.prefix, batch)?;
+        let written = if self.standard_error {
+            std::io::stderr().lock().write_all(&self.lines)
+        } else {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&self.lines).and_then(|()| out.flush())
         };
-        written.map_err(|error| weir_dataflow::Error::io("cannot print", error))
+        written.map_err(|error| Error::io("cannot print", error))
     }
 
     fn prepare(&mut self, _: u64) -> Result<Deferred<Vec<Bytes>>> {
@@ -98,128 +83,138 @@ impl SinkWriter for Print {
     }
 }
 
-fn write_fields(text: &mut String, columns: &[ArrayRef], row: usize) -> Result<()> {
-    text.push('[');
+/// One line a row.
+fn format_batch(out: &mut Vec<u8>, prefix: &str, batch: &Batch) -> Result<()> {
+    let columns = columns_of(batch)?;
+    for row in 0..batch.num_rows() {
+        out.extend_from_slice(prefix.as_bytes());
+        format_row(out, batch.kind(row).short(), &columns, row);
+        out.push(b'\n');
+    }
+    Ok(())
+}
+
+fn format_row(out: &mut Vec<u8>, kind: &str, columns: &[Column<'_>], row: usize) {
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'[');
     for (index, column) in columns.iter().enumerate() {
         if index > 0 {
-            text.push_str(", ");
+            out.extend_from_slice(b", ");
         }
-        write_value(text, column, row)?;
+        format_cell(out, column, row);
     }
-    text.push(']');
-    Ok(())
+    out.push(b']');
 }
 
-/// As Java's `toString` gives it.
-fn write_value(text: &mut String, column: &ArrayRef, row: usize) -> Result<()> {
+/// As `toString` of the class that Flink hands to the print sink.
+fn format_cell(out: &mut Vec<u8>, column: &Column<'_>, row: usize) {
     if column.is_null(row) {
-        text.push_str("null");
-        return Ok(());
+        out.extend_from_slice(b"null");
+        return;
     }
-    match column.data_type() {
-        DataType::Utf8 => text.push_str(column.as_string::<i32>().value(row)),
-        DataType::Timestamp(unit, zone) => {
-            write_timestamp(text, column, *unit, zone.is_some(), row)
+    match &column.cells {
+        Cells::Null => out.extend_from_slice(b"null"),
+        Cells::Boolean(values) => {
+            out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
         }
-        DataType::Struct(_) => {
-            text.push_str("+I");
-            write_fields(text, column.as_struct().columns(), row)?;
-        }
-        DataType::List(_) => {
-            let items = column.as_list::<i32>().value(row);
-            text.push('[');
-            for index in 0..items.len() {
-                text.push_str(if index > 0 { ", " } else { "" });
-                write_value(text, &items, index)?;
+        Cells::Int8(values) => print::integer(out, values.value(row)),
+        Cells::Int16(values) => print::integer(out, values.value(row)),
+        Cells::Int32(values) => print::integer(out, values.value(row)),
+        Cells::Int64(values) => print::integer(out, values.value(row)),
+        Cells::YearMonth(values) => print::integer(out, values.value(row)),
+        Cells::DayTime(values) => print::integer(out, values.value(row)),
+        Cells::Float32(values) => print::float(out, values.value(row)),
+        Cells::Float64(values) => print::double(out, values.value(row)),
+        Cells::Decimal(values, scale) => print::decimal_plain(out, values.value(row), *scale),
+        Cells::Text(values) => out.extend_from_slice(values.value(row).as_bytes()),
+        Cells::Binary(values) => {
+            out.push(b'[');
+            for (index, byte) in values.value(row).iter().enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                print::integer(out, *byte as i8);
             }
-            text.push(']');
+            out.push(b']');
         }
-        DataType::Map(_, _) => {
-            let entries = column.as_map().value(row);
-            text.push('{');
-            for index in 0..entries.len() {
-                text.push_str(if index > 0 { ", " } else { "" });
-                write_value(text, entries.column(0), index)?;
-                text.push('=');
-                write_value(text, entries.column(1), index)?;
-            }
-            text.push('}');
-        }
-        DataType::Binary => {
-            let bytes = column.as_binary::<i32>().value(row);
-            let signed: Vec<String> = bytes.iter().map(|byte| (*byte as i8).to_string()).collect();
-            text.push_str(&format!("[{}]", signed.join(", ")));
-        }
-        _ => {
-            let options = FormatOptions::default();
-            text.push_str(
-                &ArrayFormatter::try_new(column.as_ref(), &options)?
-                    .value(row)
-                    .to_string(),
+        Cells::Date(values) => print::date(out, i64::from(values.value(row))),
+        Cells::Time(values) => {
+            print::java_time(
+                out,
+                i64::from(values.value(row)),
+                TimeUnit::Millisecond,
+                false,
             );
         }
+        Cells::Timestamp(values, unit, zoned) => {
+            print::java_timestamp(out, values[row], *unit, *zoned);
+        }
+        Cells::List(list, element) => {
+            out.push(b'[');
+            for (index, entry) in entries(list.value_offsets(), row).enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                format_cell(out, element, entry);
+            }
+            out.push(b']');
+        }
+        Cells::Map(map, keys, values) => {
+            out.push(b'{');
+            for (index, entry) in entries(map.value_offsets(), row).enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                format_cell(out, keys, entry);
+                out.push(b'=');
+                format_cell(out, values, entry);
+            }
+            out.push(b'}');
+        }
+        Cells::Row(columns) => format_row(out, "+I", columns, row),
     }
-    Ok(())
-}
-
-/// `LocalDateTime.toString`: seconds and fraction only as far as they are there; a `Z` at an instant.
-fn write_timestamp(
-    text: &mut String,
-    column: &ArrayRef,
-    unit: TimeUnit,
-    is_instant: bool,
-    row: usize,
-) {
-    use arrow::datatypes::{
-        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    };
-    let time = match unit {
-        TimeUnit::Microsecond => {
-            timestamp_us_to_datetime(column.as_primitive::<TimestampMicrosecondType>().value(row))
-        }
-        TimeUnit::Nanosecond => {
-            timestamp_ns_to_datetime(column.as_primitive::<TimestampNanosecondType>().value(row))
-        }
-        _ => column
-            .as_primitive_opt::<TimestampMillisecondType>()
-            .and_then(|c| timestamp_ms_to_datetime(c.value(row))),
-    };
-    let Some(time) = time else {
-        text.push_str("out of range");
-        return;
-    };
-    let nanos = time.and_utc().timestamp_subsec_nanos();
-    let seconds = time.and_utc().timestamp().rem_euclid(60);
-    let format = match (nanos, seconds) {
-        (0, 0) if !is_instant => "%Y-%m-%dT%H:%M",
-        (0, _) => "%Y-%m-%dT%H:%M:%S",
-        (nanos, _) if nanos % 1_000_000 == 0 => "%Y-%m-%dT%H:%M:%S%.3f",
-        (nanos, _) if nanos % 1_000 == 0 => "%Y-%m-%dT%H:%M:%S%.6f",
-        _ => "%Y-%m-%dT%H:%M:%S%.9f",
-    };
-    text.push_str(&time.format(format).to_string());
-    text.push_str(if is_instant { "Z" } else { "" });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
-    use std::sync::Arc;
+    use crate::test_util::{sink, sink_context};
+    use arrow::datatypes::DataType;
+    use weir_dataflow::testing::{batch, schema};
 
     #[test]
-    fn rows_look_as_flink_prints_them() {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(vec![Some(1), None])),
-            Arc::new(StringArray::from(vec!["abc", "x"])),
-            Arc::new(TimestampMillisecondArray::from(vec![60_000, 1_500])),
-        ];
-        let mut text = String::new();
-        write_fields(&mut text, &columns, 0).unwrap();
-        write_fields(&mut text, &columns, 1).unwrap();
+    fn rows_are_printed_as_flink_does() {
+        let timestamp =
+            |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
+        let schema = schema(&[
+            ("a", DataType::Int32),
+            ("b", DataType::Utf8),
+            ("c", timestamp(None)),
+            ("d", timestamp(Some("UTC"))),
+            ("e", DataType::Float64),
+        ]);
+        let rows = "
+            1 abc 2026-03-31T18:40:00 2026-03-31T18:40:00Z 1e10
+            -U 2 null 2026-03-31T18:40:01.300 2026-03-31T18:40:01.300Z 0.5
+            -D null x 2026-03-31T18:40:01 null null";
+        let mut out = Vec::new();
+        format_batch(&mut out, "2> ", &batch(&schema, rows).unwrap()).unwrap();
         assert_eq!(
-            text,
-            "[1, abc, 1970-01-01T00:01][null, x, 1970-01-01T00:00:01.500]"
+            String::from_utf8(out).unwrap(),
+            "2> +I[1, abc, 2026-03-31T18:40, 2026-03-31T18:40:00Z, 1.0E10]\n\
+             2> -U[2, null, 2026-03-31T18:40:01.300, 2026-03-31T18:40:01.300Z, 0.5]\n\
+             2> -D[null, x, 2026-03-31T18:40:01, null, null]\n"
+        );
+    }
+
+    #[test]
+    fn an_option_with_a_slip_is_refused() {
+        let context = sink_context(schema(&[("a", DataType::Int32)]), 0, 1);
+        let spec = sink("print", &[("print-identifer", "x")]);
+        let error = crate::open_sink(&spec, context).err().unwrap().to_string();
+        assert!(
+            error.contains("did you mean 'print-identifier'?"),
+            "{error}"
         );
     }
 }

@@ -9,11 +9,11 @@ use weir_proto::v1;
 
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
-use crate::{blackhole, collect, datagen, kafka, nexmark, print};
+use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print};
 
-const SOURCES: &[&str] = &["datagen", "kafka", "nexmark"];
+const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
 /// 'collect' is left out: no user names it.
-const SINKS: &[&str] = &["blackhole", "kafka", "print"];
+const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print"];
 
 /// What the planner must know of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +58,7 @@ pub fn describe_source(
     let reader = OptionReader::new(connector, options);
     match connector {
         "datagen" => datagen::describe(reader, schema),
+        "filesystem" => filesystem::describe_source(reader, schema),
         "kafka" => kafka::describe_source(reader, schema),
         "nexmark" => nexmark::describe(reader, schema),
         _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
@@ -79,6 +80,7 @@ pub fn describe_sink(
     match connector {
         "blackhole" => blackhole::describe(reader),
         "collect" => collect::describe(reader),
+        "filesystem" => filesystem::describe_sink(reader, schema),
         "kafka" => kafka::describe_sink(reader, schema),
         "print" => print::describe(reader),
         _ => Err(unknown(connector, "written to", SINKS, SOURCES)),
@@ -93,6 +95,7 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
     let reader = OptionReader::new(&spec.connector, &spec.options);
     match spec.connector.as_str() {
         "datagen" => datagen::open(spec, context),
+        "filesystem" => filesystem::open_source(reader, spec, context),
         "kafka" => kafka::open_source(spec, context),
         "nexmark" => nexmark::open(reader, context),
         _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
@@ -108,6 +111,7 @@ pub fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWr
     match spec.connector.as_str() {
         "blackhole" => blackhole::open(reader),
         "collect" => collect::open(reader, &context),
+        "filesystem" => filesystem::open_sink(reader, context),
         "kafka" => kafka::open_sink(spec, context),
         "print" => print::open(reader, &context),
         _ => Err(unknown(&spec.connector, "written to", SINKS, SOURCES)),

@@ -304,6 +304,13 @@ impl Store {
         }
     }
 
+    /// Copies an object inside of this folder, over an existing one. On S3 the bytes do not pass through this process.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let (source, target) = (self.key(from)?, self.key(to)?);
+        self.call("copy", from, self.objects.copy(&source, &target))
+            .await
+    }
+
     /// Reads a whole object.
     pub async fn get(&self, path: &str) -> Result<Bytes> {
         let key = self.key(path)?;

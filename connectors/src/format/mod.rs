@@ -3,13 +3,13 @@
 //! A [`Decoder`] takes the records of one poll together and writes them straight into columns; an [`Encoder`] writes the rows of a batch one
 //! record after another into one buffer. Neither knows where records come from or go to: the connector adds split and position to an error.
 
-mod cells;
+pub(crate) mod cells;
 mod column;
 mod csv;
 mod debezium;
-mod json;
+pub mod json;
 mod parse;
-mod print;
+pub(crate) mod print;
 mod raw;
 mod registry;
 mod scalar;

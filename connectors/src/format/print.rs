@@ -86,22 +86,35 @@ pub(crate) fn timestamp(out: &mut Vec<u8>, value: i64, unit: TimeUnit, separator
     }
 }
 
-/// Date, blank and time with exactly `precision` digits of the fraction: as a cast to STRING writes it.
-pub(crate) fn timestamp_of_precision(
-    out: &mut Vec<u8>,
-    value: i64,
-    unit: TimeUnit,
-    precision: usize,
-) {
-    let (seconds, nanos) = seconds_and_nanos(value, unit);
-    date(out, seconds.div_euclid(86_400));
-    out.push(b' ');
-    time(out, seconds.rem_euclid(86_400) as u32, 0);
-    if precision > 0 {
+/// `LocalTime.toString`: without seconds if they are 0 (unless `seconds`), fraction in groups of three digits. `value` is since midnight.
+pub(crate) fn java_time(out: &mut Vec<u8>, value: i64, unit: TimeUnit, seconds: bool) {
+    let (second_of_day, nanos) = seconds_and_nanos(value, unit);
+    let second_of_day = second_of_day.rem_euclid(86_400) as u32;
+    let start = out.len();
+    time(out, second_of_day, 0);
+    if nanos > 0 {
         out.push(b'.');
-        let start = out.len();
+        let fraction = out.len();
         push_padded(out, u64::from(nanos), 9);
-        out.truncate(start + precision.min(9));
+        let digits = match nanos {
+            _ if nanos % 1_000_000 == 0 => 3,
+            _ if nanos % 1000 == 0 => 6,
+            _ => 9,
+        };
+        out.truncate(fraction + digits);
+    } else if second_of_day.is_multiple_of(60) && !seconds {
+        out.truncate(start + 5);
+    }
+}
+
+/// `LocalDateTime.toString`, or `Instant.toString` if `zoned`.
+pub(crate) fn java_timestamp(out: &mut Vec<u8>, value: i64, unit: TimeUnit, zoned: bool) {
+    let (seconds, _) = seconds_and_nanos(value, unit);
+    date(out, seconds.div_euclid(86_400));
+    out.push(b'T');
+    java_time(out, value, unit, zoned);
+    if zoned {
+        out.push(b'Z');
     }
 }
 
@@ -302,8 +315,6 @@ mod tests {
         assert_eq!(ms(253_402_300_800_000), "+10000-01-01 00:00:00");
         let nanos = text(|out| timestamp(out, 1_000_000_001, TimeUnit::Nanosecond, b'T', true));
         assert_eq!(nanos, "1970-01-01T00:00:01.000000001Z");
-        let exact = text(|out| timestamp_of_precision(out, 300, TimeUnit::Millisecond, 3));
-        assert_eq!(exact, "1970-01-01 00:00:00.300");
         assert_eq!(text(|out| date(out, -719_893)), "-0001-01-01");
     }
 }

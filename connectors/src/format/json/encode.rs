@@ -1,5 +1,6 @@
 //! Columns to JSON, as Flink's Jackson writes it.
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ use crate::format::parse::TimestampStandard;
 use crate::format::{EncodedRecords, Encoder, print};
 
 /// Writes one object a row; row kinds are not written.
-pub(crate) struct JsonEncoder {
+pub struct JsonEncoder {
     names: Names,
     options: JsonOptions,
 }
@@ -61,6 +62,27 @@ impl JsonEncoder {
             names: Names::of_schema(&schema),
             options,
         })
+    }
+
+    /// With the format's default options.
+    ///
+    /// # Errors
+    /// For a MAP whose keys are no texts.
+    pub fn for_schema(schema: &SchemaRef) -> Result<Self> {
+        Self::new(schema.clone(), JsonOptions::default())
+    }
+
+    /// Each row as a text.
+    ///
+    /// # Errors
+    /// For a MAP with a NULL key.
+    pub fn encode_rows(&mut self, data: &RecordBatch) -> Result<Vec<String>> {
+        let mut records = EncodedRecords::default();
+        self.encode(&Batch::inserts(data.clone()), &mut records)?;
+        let texts = records
+            .iter()
+            .map(|record| String::from_utf8_lossy(record).into_owned());
+        Ok(texts.collect())
     }
 
     /// The names, for [`write_row`].

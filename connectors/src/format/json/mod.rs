@@ -12,5 +12,6 @@ mod parser;
 mod tests;
 
 pub(crate) use decode::{JsonDecoder, Origins};
-pub(crate) use encode::{JsonEncoder, columns_of, write_row};
+pub use encode::JsonEncoder;
+pub(crate) use encode::{columns_of, write_row};
 pub(crate) use options::JsonOptions;

@@ -1,0 +1,253 @@
+//! Writes part files. Rows are encoded on the slot's thread; a thread of the writer's own writes them. Each barrier, and the rolling policy,
+//! closes the file that is open; closed ones wait, hidden, for the commit of their checkpoint.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
+use tempfile::NamedTempFile;
+use tokio::runtime::Handle;
+use weir_common::clock::Clock;
+use weir_dataflow::{Batch, Committer, Deferred, Error, Result, SinkWriter};
+use weir_snapshot::Store;
+
+use super::commit::FileCommitter;
+use super::external;
+use super::options::SinkOptions;
+use super::part::{Committable, PartName, Stage};
+use crate::context::SinkContext;
+use crate::format::{EncodedRecords, Encoder};
+use crate::io_thread::{Work, Worker, answer};
+
+/// Encoded batches that wait for the thread.
+const QUEUE: usize = 8;
+
+/// The writer of one subtask.
+pub(super) struct FileWriter {
+    encoder: Box<dyn Encoder>,
+    records: EncodedRecords,
+    worker: Worker<Command>,
+    committer: Arc<FileCommitter>,
+}
+
+enum Command {
+    /// Records with their ends of line.
+    Lines(Vec<u8>),
+    /// Close what is open, and give the committables of everything that was closed since the last barrier.
+    Barrier(Sender<Result<Vec<Bytes>>>),
+}
+
+impl FileWriter {
+    pub(super) fn open(options: SinkOptions, context: SinkContext) -> Result<Self> {
+        let encoder = options.format.encoder(&context.schema)?;
+        let store = Store::open(&options.path, &context.s3).map_err(external)?;
+        let committer = FileCommitter::new(store.clone(), &context);
+        let parts = Parts {
+            next: PartName::first(&context.info),
+            store,
+            runtime: context.runtime.clone(),
+            clock: context.clock.clone(),
+            roll_bytes: options.roll_bytes,
+            roll_after: options.roll_after,
+            open: None,
+            closed: Vec::new(),
+        };
+        Ok(Self {
+            encoder,
+            records: EncodedRecords::default(),
+            worker: Worker::spawn("weir-files", QUEUE, context.waker, parts)?,
+            committer: Arc::new(committer),
+        })
+    }
+}
+
+impl SinkWriter for FileWriter {
+    fn ready(&mut self) -> Result<bool> {
+        self.worker.ready()
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        self.records.clear();
+        self.encoder.encode(batch, &mut self.records)?;
+        let mut lines = Vec::with_capacity(self.records.bytes.len() + self.records.ends.len());
+        for record in self.records.iter() {
+            lines.extend_from_slice(record);
+            lines.push(b'\n');
+        }
+        self.worker.submit(Command::Lines(lines))
+    }
+
+    fn prepare(&mut self, _: u64) -> Result<Deferred<Vec<Bytes>>> {
+        let (sender, closed) = bounded(1);
+        self.worker.submit(Command::Barrier(sender))?;
+        Ok(Box::new(move || answer("filesystem", &closed)))
+    }
+
+    fn committer(&self) -> Option<Arc<dyn Committer>> {
+        Some(Arc::clone(&self.committer) as Arc<dyn Committer>)
+    }
+
+    fn close(&mut self) {
+        self.worker.close();
+    }
+}
+
+/// A part file that is being written: in the folder itself under a hidden name, or for S3 in a temporary file.
+enum Staging {
+    Local(File, PathBuf),
+    Upload(NamedTempFile),
+}
+
+struct OpenPart {
+    name: PartName,
+    staging: Staging,
+    bytes: u64,
+    opened_ms: i64,
+}
+
+/// The work of the thread.
+struct Parts {
+    store: Store,
+    runtime: Handle,
+    clock: Clock,
+    roll_bytes: u64,
+    roll_after: Duration,
+    next: PartName,
+    open: Option<OpenPart>,
+    closed: Vec<Committable>,
+}
+
+impl Work<Command> for Parts {
+    fn run(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Lines(lines) => self.write(&lines),
+            Command::Barrier(reply) => {
+                let closed = self.barrier();
+                // A closed reply means that the barrier was given up; what it named is aborted by the next attempt.
+                let _ = reply.send(closed);
+                Ok(())
+            }
+        }
+    }
+
+    fn idle(&mut self) -> Result<()> {
+        self.roll()
+    }
+}
+
+impl Parts {
+    fn write(&mut self, lines: &[u8]) -> Result<()> {
+        let mut part = match self.open.take() {
+            Some(part) => part,
+            None => self.start()?,
+        };
+        let written = match &mut part.staging {
+            Staging::Local(file, _) => file.write_all(lines),
+            Staging::Upload(file) => file.write_all(lines),
+        };
+        written.map_err(|error| {
+            Error::io(
+                format!("cannot write {}", self.store.url_of(&part.name.visible())),
+                error,
+            )
+        })?;
+        part.bytes += lines.len() as u64;
+        self.open = Some(part);
+        self.roll()
+    }
+
+    fn start(&mut self) -> Result<OpenPart> {
+        let name = self.next.clone();
+        self.next.number += 1;
+        let staging = match self.store.local_folder() {
+            Some(folder) => {
+                let path = folder.join(name.hidden(Stage::InProgress));
+                let failed = |error| Error::io(format!("cannot create {}", path.display()), error);
+                std::fs::create_dir_all(folder).map_err(failed)?;
+                let file = File::create(&path).map_err(failed)?;
+                Staging::Local(file, path)
+            }
+            None => Staging::Upload(
+                NamedTempFile::with_prefix("weir-part-")
+                    .map_err(|error| Error::io("cannot create a temporary file", error))?,
+            ),
+        };
+        Ok(OpenPart {
+            name,
+            staging,
+            bytes: 0,
+            opened_ms: self.clock.now_ms(),
+        })
+    }
+
+    /// Closes the part if it is large or old enough.
+    fn roll(&mut self) -> Result<()> {
+        let now = self.clock.now_ms();
+        let limit = i64::try_from(self.roll_after.as_millis()).unwrap_or(i64::MAX);
+        let due = self
+            .open
+            .as_ref()
+            .is_some_and(|part| part.bytes >= self.roll_bytes || now - part.opened_ms >= limit);
+        if due { self.close() } else { Ok(()) }
+    }
+
+    /// Makes the open part durable under its pending name.
+    fn close(&mut self) -> Result<()> {
+        let Some(part) = self.open.take() else {
+            return Ok(());
+        };
+        let pending = part.name.hidden(Stage::Pending);
+        match part.staging {
+            Staging::Local(file, path) => {
+                let to = path.with_file_name(&pending);
+                file.sync_all()
+                    .and_then(|()| std::fs::rename(&path, &to))
+                    .and_then(|()| sync_parent(&to))
+                    .map_err(|error| {
+                        Error::io(format!("cannot close {}", path.display()), error)
+                    })?;
+            }
+            Staging::Upload(file) => {
+                let upload = self.store.put_file(&pending, file.path());
+                self.runtime.block_on(upload).map_err(external)?;
+            }
+        }
+        self.closed.push(Committable {
+            folder: self.store.url().to_owned(),
+            pending,
+            visible: part.name.visible(),
+        });
+        Ok(())
+    }
+
+    fn barrier(&mut self) -> Result<Vec<Bytes>> {
+        self.close()?;
+        let closed = std::mem::take(&mut self.closed);
+        closed.iter().map(Committable::encode).collect()
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // What is open belongs to no checkpoint. A file that can't be removed here is removed by the next attempt.
+        if let Some(OpenPart {
+            staging: Staging::Local(_, path),
+            ..
+        }) = self.open.take()
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Makes a rename durable.
+pub(super) fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
