@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weir_common::metric_names;
 
 use crate::error::not_leader;
 use crate::leadership::{Leadership, Surroundings};
-use crate::raft::RaftHandle;
+use crate::raft::{RaftHandle, RaftStatus};
 
 /// Who leads, for the services.
 #[derive(Clone)]
 pub struct Leader {
-    current: Arc<RwLock<Option<Arc<Leadership>>>>,
+    current: Arc<watch::Sender<Option<Arc<Leadership>>>>,
     raft: RaftHandle,
     peers: Arc<BTreeMap<u64, String>>,
 }
@@ -24,7 +24,7 @@ impl Leader {
     /// Nobody yet. `peers` are the addresses of all members by id.
     pub fn new(raft: RaftHandle, peers: BTreeMap<u64, String>) -> Self {
         Self {
-            current: Arc::default(),
+            current: Arc::new(watch::Sender::new(None)),
             raft,
             peers: Arc::new(peers),
         }
@@ -32,10 +32,30 @@ impl Leader {
 
     /// This member's leadership, or the refusal that names who leads.
     pub fn get(&self) -> Result<Arc<Leadership>, Status> {
-        if let Some(leadership) = self.current.read().as_ref() {
+        if let Some(leadership) = self.current.borrow().as_ref() {
             return Ok(Arc::clone(leadership));
         }
         Err(not_leader(self.address_of_other().as_deref()))
+    }
+
+    /// Waits until this member leads, or another is known to.
+    pub async fn known(&self) {
+        let mut own = self.current.subscribe();
+        let mut raft = self.raft.status();
+        let other = |status: &RaftStatus| status.leader != 0 && !status.leading;
+        loop {
+            if own.borrow().is_some() || other(&raft.borrow_and_update()) {
+                return;
+            }
+            let over = tokio::select! {
+                changed = own.changed() => changed.is_err(),
+                changed = raft.changed() => changed.is_err(),
+            };
+            if over {
+                // Raft has ended: nobody will ever lead here.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// The leader's address, unless it is this member's (which then is not ready yet).
@@ -72,18 +92,19 @@ impl Leader {
 
     /// Ends a leadership that is over, begins a new one.
     async fn follow(&self, surroundings: &Surroundings, term: Option<u64>) {
-        let current = self.current.read().clone();
+        let current = self.current.borrow().clone();
         if current.as_ref().map(|leadership| leadership.term) == term {
             return;
         }
         if let Some(old) = current {
-            *self.current.write() = None;
+            self.current.send_replace(None);
             tracing::warn!(term = old.term, "this job manager leads no more");
             old.end().await;
         }
         if let Some(term) = term {
             tracing::info!(term, "this job manager leads");
-            *self.current.write() = Some(Leadership::begin(surroundings.clone(), term));
+            let leadership = Leadership::begin(surroundings.clone(), term);
+            self.current.send_replace(Some(leadership));
         }
     }
 }

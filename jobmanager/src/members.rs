@@ -1,6 +1,6 @@
 //! The task managers that the leader knows: their leases, their slots, what they run. Pure; it starts empty with each leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_proto::v1;
 
@@ -27,6 +27,8 @@ pub struct Members {
     members: BTreeMap<String, Member>,
     /// (task manager, slot) → job. A slot can be held before its task manager has registered with this leader.
     held: BTreeMap<(String, u32), String>,
+    /// Could not be reached, and have not been heard of since: they get no work, although their lease still runs.
+    unreachable: BTreeSet<String>,
 }
 
 impl Members {
@@ -67,6 +69,7 @@ impl Members {
         member.heard_ms = now_ms;
         member.heard_wall_ms = wall_ms;
         member.running = request.running.clone();
+        self.unreachable.remove(&request.task_manager_id);
         true
     }
 
@@ -80,8 +83,16 @@ impl Members {
             .collect();
         for id in &lost {
             self.members.remove(id);
+            self.unreachable.remove(id);
         }
         lost
+    }
+
+    /// A call to it failed. Its process may be dead long before its lease ends.
+    pub fn not_reached(&mut self, task_manager_id: &str) {
+        if self.knows(task_manager_id) {
+            self.unreachable.insert(task_manager_id.to_owned());
+        }
     }
 
     /// This process did not run for a while and could hear nobody: all leases start anew.
@@ -131,6 +142,7 @@ impl Members {
         let free: Vec<FreeSlots> = self
             .members
             .iter()
+            .filter(|(id, _)| !self.unreachable.contains(*id))
             .map(|(id, member)| FreeSlots {
                 task_manager_id: id.clone(),
                 slots: (0..member.slots)
@@ -231,6 +243,16 @@ mod tests {
         assert_eq!(register(&mut members, "a2", "h:1", 2, 1), ["a"]);
         assert!(register(&mut members, "a2", "h:1", 2, 2).is_empty());
         assert!(!members.knows("a"));
+    }
+
+    #[test]
+    fn who_cannot_be_reached_gets_no_work_until_it_is_heard_of() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        members.not_reached("a");
+        assert_eq!(members.allocate("j", 1).unwrap_err().free, 0);
+        heartbeat(&mut members, "a", 10);
+        assert!(members.allocate("j", 1).is_ok());
     }
 
     #[test]

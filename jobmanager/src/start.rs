@@ -33,6 +33,8 @@ use crate::task_managers::TaskManagers;
 /// Calls under way get this long at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
+/// A single job manager elects itself within milliseconds: callers need not learn that it might not have.
+const ALONE_GRACE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Entry point of the role.
@@ -44,6 +46,7 @@ pub struct JobManagerHandle {
     advertised: String,
     node: RaftNode,
     raft: RaftHandle,
+    leader: Leader,
     tasks: TaskTracker,
     stop: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -82,6 +85,7 @@ impl JobManager {
             .map_err(crate::raft::node::StartError::from)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (node, raft) = RaftNode::start(log, &identity, &peers, tls.as_ref(), &tasks, &stop)?;
+        let alone = peers.len() == 1;
         let leader = Leader::new(raft.clone(), peers);
         let surroundings = surroundings(&config, &raft, tls.clone());
         tasks.spawn(leader.clone().run(surroundings, stop.clone()));
@@ -97,18 +101,26 @@ impl JobManager {
             },
             jobs: Jobs {
                 cluster_id: config.cluster_id.clone(),
-                leader,
+                leader: leader.clone(),
                 job_defaults: config.job_defaults.clone(),
                 advertised: advertised.clone(),
             },
         };
         let server = services.serve(listener, tls.as_ref(), &stop)?;
         tracing::info!(%address, cluster = %config.cluster_id, id = settings.id, "job manager serves");
+        if alone
+            && tokio::time::timeout(ALONE_GRACE, leader.known())
+                .await
+                .is_err()
+        {
+            tracing::warn!("this only job manager does not lead yet");
+        }
         Ok(JobManagerHandle {
             address,
             advertised,
             node,
             raft,
+            leader,
             tasks,
             stop,
             server,
@@ -241,19 +253,14 @@ impl JobManagerHandle {
 
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
-        self.raft.status().borrow().leading
+        self.leader.get().is_ok()
     }
 
     /// Waits until this member knows a leader; false if that takes longer than `timeout`.
     pub async fn wait_for_leader(&self, timeout: Duration) -> bool {
-        let mut status = self.raft.status();
-        let own_is_ready = |status: &crate::raft::RaftStatus| {
-            status.leading || (status.leader != 0 && !status.leading)
-        };
-        matches!(
-            tokio::time::timeout(timeout, status.wait_for(own_is_ready)).await,
-            Ok(Ok(_))
-        )
+        tokio::time::timeout(timeout, self.leader.known())
+            .await
+            .is_ok()
     }
 
     /// Waits until it ends by itself, which it does only when something is broken: the error says what.

@@ -270,7 +270,11 @@ impl Driver {
             }
             Action::TearDown => {
                 self.calls.spawn(async move {
-                    io::tear_down(&leader.task_managers, &attempt).await;
+                    let lives = |id: &str| leader.members.lock().knows(id);
+                    let unreached = io::tear_down(&leader.task_managers, &attempt, lives).await;
+                    let mut members = leader.members.lock();
+                    unreached.iter().for_each(|id| members.not_reached(id));
+                    drop(members);
                     Ok(Some(Input::TornDown(attempt.fence.attempt)))
                 });
             }

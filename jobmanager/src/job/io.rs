@@ -14,6 +14,7 @@ use crate::task_managers::{TaskManagers, call};
 
 /// A task manager that does not tear an attempt down in this time is not waited for; it is told again with its next heartbeat.
 const TEAR_DOWN_TIMEOUT: Duration = Duration::from_secs(15);
+const LEASE_POLL: Duration = Duration::from_millis(50);
 /// Commits may have to wait for systems outside.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Tries of the notification that a checkpoint is complete.
@@ -206,23 +207,38 @@ async fn notify_one(
     }
 }
 
-/// Tears the attempt down wherever it is reached.
-pub async fn tear_down(pool: &TaskManagers, attempt: &Attempt) {
+/// Tears the attempt down on those task managers that `lives` says are there; gives those that could not be reached. One whose lease
+/// ends meanwhile is not waited for: should it come back, it is told to tear down before anything else.
+pub async fn tear_down(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+    lives: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let lives = &lives;
     let errors = attempt
-        .on_all(|_, address| async move {
+        .on_all(|id, address| async move {
             let request = v1::CancelRequest {
                 fence: Some(attempt.fence.clone()),
             };
             let mut client = pool.client(address)?;
-            call("Cancel", TEAR_DOWN_TIMEOUT, client.cancel(request)).await?;
-            Ok(())
+            tokio::select! {
+                answer = call("Cancel", TEAR_DOWN_TIMEOUT, client.cancel(request)) => answer.map(drop),
+                () = until_gone(id, lives) => Ok(()),
+            }
         })
         .await;
-    for (id, status) in errors {
+    for (id, status) in &errors {
         tracing::info!(
             job = %attempt.fence.job_id, attempt = attempt.fence.attempt,
             "task manager {id} did not tear the attempt down: {}", status.message()
         );
+    }
+    errors.into_iter().map(|(id, _)| id).collect()
+}
+
+async fn until_gone(id: &str, lives: impl Fn(&str) -> bool) {
+    while lives(id) {
+        tokio::time::sleep(LEASE_POLL).await;
     }
 }
 
