@@ -220,6 +220,12 @@ impl Leadership {
         }
     }
 
+    /// Calls to these failed.
+    pub fn not_reached(&self, task_managers: &[String]) {
+        let mut members = self.members.lock();
+        task_managers.iter().for_each(|id| members.not_reached(id));
+    }
+
     async fn watch_leases(self: Arc<Self>) {
         let mut last_ms = self.monotonic_ms();
         loop {

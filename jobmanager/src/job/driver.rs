@@ -272,9 +272,7 @@ impl Driver {
                 self.calls.spawn(async move {
                     let lives = |id: &str| leader.members.lock().knows(id);
                     let unreached = io::tear_down(&leader.task_managers, &attempt, lives).await;
-                    let mut members = leader.members.lock();
-                    unreached.iter().for_each(|id| members.not_reached(id));
-                    drop(members);
+                    leader.not_reached(&unreached);
                     Ok(Some(Input::TornDown(attempt.fence.attempt)))
                 });
             }
@@ -423,7 +421,11 @@ async fn deploy(
 ) -> Outgoing {
     leader.sweep(&attempt.fence.job_id, &base);
     let deployed = io::deploy(&leader.task_managers, &attempt, &graph, restore.from, &base).await;
-    Ok(Some(Input::Deployed(attempt.fence.attempt, deployed)))
+    let result = deployed.map_err(|error| {
+        leader.not_reached(&error.unreached);
+        (error.reason, error.passing)
+    });
+    Ok(Some(Input::Deployed(attempt.fence.attempt, result)))
 }
 
 /// One request of the coordinator.

@@ -63,14 +63,24 @@ fn describe(errors: &[(String, Status)]) -> String {
     each.join("; ")
 }
 
-/// Deploys an attempt. The error says whether another try may help.
+/// Why a deployment failed.
+pub struct DeployError {
+    /// With the names of the task managers.
+    pub reason: String,
+    /// Another try may help.
+    pub passing: bool,
+    /// Those that did not answer at all.
+    pub unreached: Vec<String>,
+}
+
+/// Deploys an attempt.
 pub async fn deploy(
     pool: &TaskManagers,
     attempt: &Attempt,
     graph: &v1::JobGraph,
     restore: Option<v1::RestoreFrom>,
     checkpoint_base: &str,
-) -> Result<(), (String, bool)> {
+) -> Result<(), DeployError> {
     let locations = locations(graph, &attempt.slots);
     let errors = attempt
         .on_all(|id, address| {
@@ -93,10 +103,18 @@ pub async fn deploy(
     if errors.is_empty() {
         return Ok(());
     }
-    let fatal = errors
-        .iter()
-        .any(|(_, status)| status.code() == Code::InvalidArgument);
-    Err((format!("deployment failed: {}", describe(&errors)), !fatal))
+    let fatal = |status: &Status| status.code() == Code::InvalidArgument;
+    let silent =
+        |status: &Status| matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+    Err(DeployError {
+        reason: format!("deployment failed: {}", describe(&errors)),
+        passing: !errors.iter().any(|(_, status)| fatal(status)),
+        unreached: errors
+            .iter()
+            .filter(|(_, status)| silent(status))
+            .map(|(id, _)| id.clone())
+            .collect(),
+    })
 }
 
 fn locations(graph: &v1::JobGraph, slots: &[v1::SlotPlace]) -> Vec<v1::SubtaskLocation> {

@@ -166,7 +166,6 @@ async fn single() -> Single {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_lives_through_a_lost_task_manager_and_a_corrupt_checkpoint() {
-    weir_common::telemetry::init(weir_common::telemetry::LogFormat::Text, "info");
     let cluster = single().await;
     let job_managers = [cluster.address.clone()];
     let first = FakeTaskManager::start("tm-1", &job_managers).await;
@@ -191,7 +190,8 @@ async fn a_job_lives_through_a_lost_task_manager_and_a_corrupt_checkpoint() {
     let second = FakeTaskManager::start("tm-2", &job_managers).await;
     let after = in_state(&cluster.address, &job_id, v1::JobState::Running, 1).await;
     let summary = after.job.unwrap();
-    assert_eq!((summary.attempt, summary.restarts), (2, 1));
+    // Its lease may have outlived it: then an attempt more was needed.
+    assert_eq!(summary.attempt, u64::from(summary.restarts) + 1);
     assert_eq!(second.seen.lock().restored, [newest.checkpoint_id - 1]);
     assert!(
         after
