@@ -187,7 +187,7 @@ impl Members {
         for (id, member) in &self.members {
             for running in &member.running {
                 if running.job_id == job_id && running.attempt == attempt {
-                    found.extend(running.subtasks.iter().map(|s| (id.clone(), s.clone())));
+                    found.extend(running.subtasks.iter().map(|s| (id.clone(), *s)));
                 }
             }
         }

@@ -423,18 +423,20 @@ mod tests {
     }
 
     fn entry(index: u64, term: u64) -> Entry {
-        let mut entry = Entry::default();
-        entry.index = index;
-        entry.term = term;
-        entry.data = format!("{index}@{term}").into();
-        entry
+        Entry {
+            index,
+            term,
+            data: format!("{index}@{term}").into(),
+            ..Default::default()
+        }
     }
 
     fn hard_state(term: u64, commit: u64) -> HardState {
-        let mut state = HardState::default();
-        state.term = term;
-        state.commit = commit;
-        state
+        HardState {
+            term,
+            commit,
+            ..Default::default()
+        }
     }
 
     fn all(store: &LogStore) -> Vec<(u64, u64)> {
