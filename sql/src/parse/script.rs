@@ -29,8 +29,10 @@ pub fn parse_script(text: &str) -> Result<Vec<Spanned>> {
 
 /// Whether a line-wise reader may stop: there is a statement and the last one ends with a semicolon (of its END, in a statement set).
 pub fn is_complete(text: &str) -> bool {
-    let Ok(tokens) = Tokenizer::new(&FlinkDialect, text).tokenize() else {
-        return false;
+    let tokens = match Tokenizer::new(&FlinkDialect, text).tokenize() {
+        Ok(tokens) => tokens,
+        // More text closes an open quote or comment, and mends nothing else.
+        Err(error) => return !error.message.contains("EOF") && !error.message.contains("nterminated"),
     };
     let mut words = tokens
         .iter()

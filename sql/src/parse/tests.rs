@@ -342,6 +342,8 @@ fn a_prompt_knows_when_a_statement_is_complete() {
     assert!(is_complete("SELECT ';' ;  -- done"));
     assert!(!is_complete("SELECT 1"));
     assert!(!is_complete("SELECT ';"));
+    assert!(!is_complete("SELECT `;"));
+    assert!(!is_complete("SELECT 1 /* ;"));
     assert!(!is_complete(
         "EXECUTE STATEMENT SET BEGIN INSERT INTO t SELECT 1;"
     ));
