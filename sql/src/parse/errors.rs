@@ -59,6 +59,9 @@ fn unpack(text: &str) -> SqlError {
 /// "Expected: X, found: Y at Line: 1, Column: 2" becomes "syntax error: expected X, found 'Y'" at 1:2.
 fn syntax_error(text: &str) -> SqlError {
     let (text, location) = split_location(text);
+    if text.starts_with("No infix parser for token") {
+        return SqlError::new("syntax error: this is no operator of Flink SQL").at_location(location);
+    }
     let body = match text
         .strip_prefix("Expected")
         .map(|rest| rest.trim_start_matches([':', ' ']))

@@ -302,6 +302,10 @@ fn errors_have_the_place_in_the_script() {
             "line 1, column 29: the field 'x' is in the ROW twice",
         ),
         (
+            "SELECT a << 2 FROM t",
+            "line 1, column 10: syntax error: this is no operator of Flink SQL",
+        ),
+        (
             "USE",
             "line 1, column 4: syntax error: expected a name, found the end of the statement",
         ),
