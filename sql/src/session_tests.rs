@@ -330,3 +330,34 @@ fn scripts_for_a_cluster_have_inserts_only() {
         "the script has no INSERT and no STATEMENT SET"
     );
 }
+
+/// Code blocks of docs/sql.md behind this fence.
+fn documented(fence: &str) -> Vec<&'static str> {
+    include_str!("../../docs/sql.md")
+        .split(&format!("```{fence}\n"))
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
+}
+
+#[test]
+fn what_the_documentation_shows_works() {
+    for block in documented("sql") {
+        run(&mut session(), block).unwrap_or_else(|error| panic!("{block}\n{error}"));
+    }
+}
+
+#[test]
+fn what_the_documentation_calls_missing_is_refused_by_name() {
+    let tables = "CREATE TABLE bid (auction BIGINT, price BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');\n\
+        CREATE TABLE sink (auction BIGINT, price BIGINT, ts TIMESTAMP(3)) WITH ('connector' = 'blackhole');\n";
+    for block in documented("sql refused") {
+        for statement in block.lines() {
+            let message = error(&format!("{tables}{statement}"));
+            assert!(
+                message.contains("not supported yet"),
+                "{statement}\n{message}"
+            );
+        }
+    }
+}

@@ -60,7 +60,8 @@ fn unpack(text: &str) -> SqlError {
 fn syntax_error(text: &str) -> SqlError {
     let (text, location) = split_location(text);
     if text.starts_with("No infix parser for token") {
-        return SqlError::new("syntax error: this is no operator of Flink SQL").at_location(location);
+        return SqlError::new("syntax error: this is no operator of Flink SQL")
+            .at_location(location);
     }
     let body = match text
         .strip_prefix("Expected")

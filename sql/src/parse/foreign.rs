@@ -105,6 +105,10 @@ impl Visitor for Check {
                 select.projection.iter().any(has_wildcard_options),
                 foreign("EXCEPT, EXCLUDE, REPLACE or RENAME behind *"),
             ),
+            (
+                select.projection.iter().any(has_text_alias),
+                foreign("a text behind an expression").hint("an alias is written AS `name`"),
+            ),
         ]);
         end(error, select)
     }
@@ -147,6 +151,10 @@ impl Visitor for Check {
         };
         end(error, factor)
     }
+}
+
+fn has_text_alias(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\''))
 }
 
 fn has_wildcard_options(item: &SelectItem) -> bool {

@@ -32,7 +32,9 @@ pub fn is_complete(text: &str) -> bool {
     let tokens = match Tokenizer::new(&FlinkDialect, text).tokenize() {
         Ok(tokens) => tokens,
         // More text closes an open quote or comment, and mends nothing else.
-        Err(error) => return !error.message.contains("EOF") && !error.message.contains("nterminated"),
+        Err(error) => {
+            return !error.message.contains("EOF") && !error.message.contains("nterminated");
+        }
     };
     let mut words = tokens
         .iter()

@@ -229,6 +229,8 @@ fn refuses_by_name_what_is_not_built() {
 fn refuses_what_other_databases_have() {
     for text in [
         "SELECT a::INT FROM t",
+        "SELECT 'a' 'b' FROM t",
+        "SELECT a AS 'b' FROM t",
         "SELECT * FROM t FOR UPDATE",
         "SELECT TOP 3 a FROM t",
         "SELECT * FROM t WHERE a == 1",
