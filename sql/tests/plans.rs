@@ -73,7 +73,7 @@ fn nexmark_queries_have_the_plans_we_know() {
 #[test]
 fn other_queries_have_the_plans_we_know() {
     let mut session = session(NEXMARK);
-    let minutes = "CREATE VIEW minutes AS SELECT window_start, window_end, window_time, SUM(price) AS s \
+    let minutes = "CREATE VIEW minutes AS SELECT window_start AS ws, window_end AS we, window_time AS wt, SUM(price) AS s \
         FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' MINUTE)) \
         GROUP BY window_start, window_end, window_time";
     run(&mut session, minutes).unwrap();

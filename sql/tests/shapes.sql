@@ -26,7 +26,7 @@ SELECT window_start, window_end, COUNT(*), SUM(price) FROM TABLE(TUMBLE(TABLE bi
 -- tumble_with_distinct
 SELECT window_end, channel, COUNT(DISTINCT bidder) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, channel
 -- tumble_of_tumble
-SELECT window_start, window_end, SUM(s) FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(window_time), INTERVAL '1' HOUR)) GROUP BY window_start, window_end
+SELECT window_start, window_end, SUM(s) FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(wt), INTERVAL '1' HOUR)) GROUP BY window_start, window_end
 -- cumulate_with_offset
 SELECT auction, window_start, window_end, MAX(price) FROM TABLE(CUMULATE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' MINUTE, INTERVAL '1' HOUR, INTERVAL '5' SECOND)) GROUP BY auction, window_start, window_end
 -- windows_without_aggregate

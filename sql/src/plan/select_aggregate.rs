@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use datafusion_common::ScalarValue;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use sqlparser::ast;
 use weir_dataflow::types::{LogicalField, LogicalType};
 
-use super::expr::{AggregateCall, Analyzer, check_condition, coerce, column, type_of};
+use super::expr::{
+    AggregateCall, Analyzer, check_condition, coerce, column, literal_expr, type_of,
+};
 use super::query::{SelectExpr, SelectValue};
 use super::rel::{
     Aggregate, Column, Rel, RelOp, RelRef, WindowColumns, WindowProperty, WindowSource,
@@ -329,7 +332,16 @@ impl Projection {
         self.exprs.len() - 1
     }
 
-    fn over(self, input: &RelRef) -> RelRef {
+    /// At least one column, since rows without any have no number.
+    fn over(mut self, input: &RelRef) -> RelRef {
+        if self.exprs.is_empty() {
+            let field = LogicalField {
+                logical_type: LogicalType::Boolean,
+                nullable: false,
+            };
+            let row = literal_expr(ScalarValue::Boolean(Some(true)));
+            self.add(&row, column("$row", field));
+        }
         Rel::calc(input.clone(), None, self.exprs, self.columns)
     }
 }
