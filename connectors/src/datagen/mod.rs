@@ -5,6 +5,7 @@ mod options;
 mod source;
 
 use arrow::datatypes::Schema;
+use weir_dataflow::schema::decode_schema;
 use weir_dataflow::{Result, SourceReader};
 use weir_proto::v1;
 
@@ -23,6 +24,16 @@ pub(crate) fn describe(reader: OptionReader<'_>, schema: &Schema) -> Result<Sour
 
 pub(crate) fn open(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn SourceReader>> {
     let reader = OptionReader::new(&spec.connector, &spec.options);
-    let options = options::DatagenOptions::read(reader, &context.schema)?;
+    let table = if spec.table_schema.is_empty() {
+        context.schema.clone()
+    } else {
+        decode_schema(&spec.table_schema)?
+    };
+    let mut options = options::DatagenOptions::read(reader, &table)?;
+    let rules = context.schema.fields().iter().map(|field| {
+        let index = table.index_of(field.name())?;
+        Ok(options.columns[index].clone())
+    });
+    options.columns = rules.collect::<Result<_>>()?;
     Ok(Box::new(source::DatagenSource::open(options, context)?))
 }

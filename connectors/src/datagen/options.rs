@@ -59,6 +59,7 @@ pub(super) struct ColumnRule {
 }
 
 impl DatagenOptions {
+    /// `schema` has all columns of the table, also those that a query does not read: a sequence among them ends the source.
     pub fn read(reader: OptionReader<'_>, schema: &Schema) -> Result<Self> {
         let rows_per_second = reader
             .integer("rows-per-second", 1..=i64::MAX)?
@@ -88,8 +89,6 @@ impl DatagenOptions {
             }
             columns.push(ColumnRule { rule, null_rate });
         }
-        // The options of columns that the query does not read are not looked at.
-        reader.with_prefix("fields.");
         reader.finish()?;
         Ok(Self {
             rows_per_second,

@@ -244,6 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_that_is_not_read_ends_the_source_too() {
+        let table = schema(&[("id", DataType::Int64), ("name", DataType::Utf8)]);
+        let mut spec = spec();
+        spec.table_schema = weir_dataflow::schema::encode_schema(&table);
+        let read = schema(&[("name", DataType::Utf8)]);
+        let mut reader = super::super::open(&spec, source_context(read, 0, 1, &[])).unwrap();
+        let mut rows = 0;
+        loop {
+            match reader.poll().unwrap() {
+                SourceEvent::Batch { batch, .. } => rows += batch.num_rows(),
+                SourceEvent::EndOfData => break,
+                _ => {}
+            }
+        }
+        assert_eq!(rows, 5000);
+    }
+
+    #[test]
     fn an_option_of_no_column_is_refused() {
         let options = crate::test_util::options(&[("row-per-second", "1")]);
         let error =

@@ -215,3 +215,103 @@ impl Encoder for DebeziumEncoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::test_util::options;
+    use weir_dataflow::testing::{batch, format_rows, schema};
+
+    fn format(pairs: &[(&str, &str)]) -> Format {
+        let options = options(&[&[("format", "debezium-json")], pairs].concat());
+        let reader = OptionReader::new("test", &options);
+        let format = Format::required(&reader, "").unwrap();
+        reader.finish().unwrap();
+        format
+    }
+
+    fn table() -> SchemaRef {
+        schema(&[("a", DataType::Int32), ("b", DataType::Utf8)])
+    }
+
+    fn decode(
+        pairs: &[(&str, &str)],
+        records: &[&str],
+    ) -> std::result::Result<Decoded, DecodeError> {
+        let records: Vec<&[u8]> = records.iter().map(|record| record.as_bytes()).collect();
+        format(pairs)
+            .decoder(&table(), &table())
+            .unwrap()
+            .decode(&records)
+    }
+
+    fn rows(decoded: Decoded) -> Vec<String> {
+        let batch = Batch::with_kinds(decoded.columns, decoded.kinds.unwrap()).unwrap();
+        format_rows(&batch).unwrap()
+    }
+
+    const EVENTS: [&str; 4] = [
+        r#"{"before":null,"after":{"a":1,"b":"x"},"source":{"db":"d"},"op":"c","ts_ms":1}"#,
+        r#"{"before":{"a":1,"b":"x"},"after":{"a":1,"b":"y"},"op":"u"}"#,
+        "",
+        r#"{"before":{"a":1,"b":"y"},"after":null,"op":"d"}"#,
+    ];
+
+    #[test]
+    fn events_become_a_changelog() {
+        let decoded = decode(&[], &EVENTS).unwrap();
+        assert_eq!(decoded.record_of_row, Some(vec![0, 1, 1, 3]));
+        assert_eq!(rows(decoded), ["+I 1 x", "-U 1 x", "+U 1 y", "-D 1 y"]);
+        let snapshot = r#"{"schema":{},"payload":{"before":null,"after":{"a":7},"op":"r"}}"#;
+        let wrapped = decode(&[("debezium-json.schema-include", "true")], &[snapshot]);
+        assert_eq!(rows(wrapped.unwrap()), ["+I 7 null"]);
+    }
+
+    #[test]
+    fn incomplete_events_are_refused_or_skipped() {
+        let broken = [
+            (
+                r#"{"before":null,"after":{"a":1},"op":"u"}"#,
+                "REPLICA IDENTITY",
+            ),
+            (r#"{"after":{"a":1},"op":"x"}"#, "none of c, r, u and d"),
+            (r#"{"after":{"a":1}}"#, "no 'op'"),
+            (r#"{"op":"c"}"#, "no 'after' row"),
+        ];
+        for (record, expected) in broken {
+            let error = decode(&[], &[EVENTS[0], record]).map(rows).unwrap_err();
+            assert_eq!(error.record, 1);
+            assert!(error.reason.contains(expected), "{error:?}");
+        }
+        let ignore = [("debezium-json.ignore-parse-errors", "true")];
+        let records = ["nonsense", broken[0].0, EVENTS[0]];
+        let decoded = decode(&ignore, &records).unwrap();
+        assert_eq!(
+            (decoded.skipped, decoded.record_of_row.clone()),
+            (2, Some(vec![2]))
+        );
+        assert_eq!(rows(decoded), ["+I 1 x"]);
+    }
+
+    #[test]
+    fn updates_are_written_as_delete_and_create() {
+        let changes = batch(&table(), "1 x\n-U 1 x\n+U 1 null\n-D 1 null").unwrap();
+        let mut out = EncodedRecords::default();
+        let mut encoder = format(&[]).encoder(&table()).unwrap();
+        encoder.encode(&changes, &mut out).unwrap();
+        let records: Vec<_> = out
+            .iter()
+            .map(|record| std::str::from_utf8(record).unwrap())
+            .collect();
+        assert_eq!(
+            records,
+            [
+                r#"{"before":null,"after":{"a":1,"b":"x"},"op":"c"}"#,
+                r#"{"before":{"a":1,"b":"x"},"after":null,"op":"d"}"#,
+                r#"{"before":null,"after":{"a":1,"b":null},"op":"c"}"#,
+                r#"{"before":{"a":1,"b":null},"after":null,"op":"d"}"#,
+            ]
+        );
+    }
+}
