@@ -569,18 +569,8 @@ fn window_detail(window: &Window, columns: &[Column]) -> String {
 }
 
 fn aggregate_detail(keys: &[usize], aggregates: &[Aggregate], columns: &[Column]) -> String {
-    let call = |call: &Aggregate| {
-        let distinct = if call.distinct { "DISTINCT " } else { "" };
-        let arguments = match call.arguments.as_slice() {
-            [] => "*".to_owned(),
-            arguments => text::names(arguments, columns),
-        };
-        let filter = call.filter.map_or(String::new(), |at| {
-            format!(" FILTER (WHERE {})", columns[at].name)
-        });
-        format!("{}({distinct}{arguments}){filter}", call.function)
-    };
-    let calls: Vec<_> = aggregates.iter().map(call).collect();
+    let calls = aggregates.iter().map(|call| text::aggregate(call, columns));
+    let calls: Vec<_> = calls.collect();
     format!(
         ", groupBy=[{}], aggregates=[{}]",
         text::names(keys, columns),

@@ -190,7 +190,10 @@ fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -
     for (index, call) in calls.iter().enumerate() {
         let may_be_empty = call.filter.is_some() || (keys.is_empty() && call.function != "COUNT");
         let field = aggregate::result_type(call.function, &call.argument_types, may_be_empty)?;
-        out.push(column(&format!("$agg{index}"), field));
+        out.push(column(
+            &text::aggregate(&aggregates[index], &before.columns),
+            field,
+        ));
     }
     let rel = if windowed {
         window_aggregate(

@@ -1,11 +1,12 @@
 //! Expressions as people write them, for EXPLAIN, errors and the identity of operators.
 
+use arrow::util::display::array_value_to_string;
 use datafusion_common::ScalarValue;
 use datafusion_expr::{BinaryExpr, Expr, Operator};
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::expr::FIELD_ACCESS;
-use super::rel::{Column, as_input_ref};
+use super::rel::{Aggregate, Column, as_input_ref};
 
 /// The expression with the names of the columns it reads.
 pub(super) fn expr(expr: &Expr, columns: &[Column]) -> String {
@@ -34,6 +35,19 @@ fn name(index: usize, columns: &[Column]) -> String {
     columns
         .get(index)
         .map_or_else(|| format!("#{index}"), |column| column.name.clone())
+}
+
+/// A call of an aggregate function over these columns.
+pub(super) fn aggregate(call: &Aggregate, columns: &[Column]) -> String {
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let arguments = match call.arguments.as_slice() {
+        [] => "*".to_owned(),
+        arguments => names(arguments, columns),
+    };
+    let filter = call.filter.map_or(String::new(), |at| {
+        format!(" FILTER (WHERE {})", name(at, columns))
+    });
+    format!("{}({distinct}{arguments}){filter}", call.function)
 }
 
 struct Printer<'a> {
@@ -186,10 +200,18 @@ fn literal(value: &ScalarValue) -> String {
         ScalarValue::Float64(Some(value)) => format!("{value:?}"),
         ScalarValue::TimestampMillisecond(Some(_), _)
         | ScalarValue::TimestampMicrosecond(Some(_), _)
-        | ScalarValue::TimestampNanosecond(Some(_), _) => format!("TIMESTAMP '{value}'"),
-        ScalarValue::Date32(Some(_)) => format!("DATE '{value}'"),
+        | ScalarValue::TimestampNanosecond(Some(_), _) => {
+            format!("TIMESTAMP '{}'", shown(value).replace('T', " "))
+        }
+        ScalarValue::Date32(Some(_)) => format!("DATE '{}'", shown(value)),
         other => other.to_string(),
     }
+}
+
+fn shown(value: &ScalarValue) -> String {
+    let array = value.to_array().ok();
+    let text = array.and_then(|array| array_value_to_string(&array, 0).ok());
+    text.unwrap_or_else(|| value.to_string())
 }
 
 fn seconds(millis: i64) -> String {
