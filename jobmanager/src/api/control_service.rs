@@ -15,6 +15,8 @@ use crate::leadership::Leadership;
 /// More slots than this on one task manager are a mistake.
 const SLOTS_MAX: u32 = 4096;
 
+const REPORT: &str = "report";
+
 /// See the file's head.
 pub struct ControlService {
     /// Name of the cluster.
@@ -93,7 +95,7 @@ impl JobManagerControl for ControlService {
         request: Request<v1::ReportSubtaskRequest>,
     ) -> Result<Response<v1::ReportSubtaskResponse>, Status> {
         let request = request.into_inner();
-        let (_, job) = self.admit("report", request.fence.as_ref(), &request.task_manager_id)?;
+        let (_, job) = self.admit(REPORT, request.fence.as_ref(), &request.task_manager_id)?;
         let Some(subtask) = request.subtask else {
             return Err(Status::invalid_argument("a report without a subtask"));
         };
@@ -187,15 +189,24 @@ impl ControlService {
                 "task manager {task_manager_id} is not registered with this leader"
             ));
         }
-        current_attempt(&leader, fence).or_else(refuse)
+        current_attempt(&leader, fence, what).or_else(refuse)
     }
 }
 
-fn current_attempt(leader: &Leadership, fence: &v1::Fence) -> Result<(u64, JobHandle), String> {
+/// `what` may also be a report of an attempt that has just failed: other subtasks follow it, and the cause can be among them.
+fn current_attempt(
+    leader: &Leadership,
+    fence: &v1::Fence,
+    what: &str,
+) -> Result<(u64, JobHandle), String> {
     let Some(job) = leader.job(&fence.job_id) else {
         return Err(format!("job {} does not run", fence.job_id));
     };
-    match job.status().accepts {
+    let status = job.status();
+    if what == REPORT && status.attempt == fence.attempt {
+        return Ok((fence.attempt, job));
+    }
+    match status.accepts {
         Some(attempt) if attempt == fence.attempt => Ok((attempt, job)),
         Some(attempt) => Err(format!(
             "attempt {} of job {} is over, the current one is {attempt}",

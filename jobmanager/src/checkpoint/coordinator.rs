@@ -421,6 +421,10 @@ impl Coordinator {
         out: &mut Vec<Request>,
     ) {
         if !self.is(id, &[Phase::Committing]) {
+            // The last word of an earlier leader, repeated by this one.
+            if let Err(reason) = result {
+                out.push(Request::FailOver(not_committed(id, &reason)));
+            }
             return;
         }
         let Some(pending) = self.pending.take() else {
@@ -438,9 +442,7 @@ impl Coordinator {
             _ => {}
         }
         if let Err(reason) = result {
-            out.push(Request::FailOver(format!(
-                "checkpoint {id} was completed, but not committed: {reason}"
-            )));
+            out.push(Request::FailOver(not_committed(id, &reason)));
         }
     }
 
@@ -525,6 +527,10 @@ impl Coordinator {
                 (started_ms + self.settings.interval_ms).max(now_ms + self.settings.min_pause_ms);
         }
     }
+}
+
+fn not_committed(id: u64, reason: &str) -> String {
+    format!("checkpoint {id} was completed, but not committed: {reason}")
 }
 
 #[cfg(test)]

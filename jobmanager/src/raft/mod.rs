@@ -10,3 +10,6 @@ mod snapshot;
 
 pub use log_store::Identity;
 pub use node::{ProposeError, RaftHandle, RaftNode, RaftStatus};
+
+#[cfg(test)]
+mod tests;

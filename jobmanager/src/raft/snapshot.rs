@@ -6,7 +6,7 @@ use super::log_store::{LogStore, LogStoreError};
 use crate::meta::MetaState;
 
 /// Entries after which the log is replaced by a snapshot.
-const ENTRIES_MAX: usize = 2000;
+const ENTRIES_MAX: usize = if cfg!(test) { 20 } else { 2000 };
 /// Bytes of entries after which it is.
 const BYTES_MAX: usize = 16 << 20;
 

@@ -341,7 +341,7 @@ async fn a_leader_that_goes_restarts_no_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_stops_at_a_savepoint_and_another_starts_from_it() {
     let cluster = single().await;
-    let task_manager = FakeTaskManager::start("tm-1", &[cluster.address.clone()]).await;
+    let task_manager = FakeTaskManager::start("tm-1", std::slice::from_ref(&cluster.address)).await;
     let checkpoints = cluster.folder.path().join("checkpoints");
     let job_id = submit(&cluster.address, &submission("r", graph(&checkpoints, 0))).await;
     in_state(&cluster.address, &job_id, v1::JobState::Running, 0).await;
@@ -405,7 +405,7 @@ async fn what_is_in_the_log_survives_a_restart_of_the_process() {
     let mut again = config(cluster.folder.path(), 1, &[]);
     let handle = JobManager::start(again.clone()).await.unwrap();
     let address = handle.address().to_string();
-    let _task_manager = FakeTaskManager::start("tm-1", &[address.clone()]).await;
+    let _task_manager = FakeTaskManager::start("tm-1", std::slice::from_ref(&address)).await;
     in_state(&address, &job_id, v1::JobState::Running, 1).await;
     handle.shutdown().await;
 
