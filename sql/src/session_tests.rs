@@ -96,6 +96,7 @@ const ORDERS: &str = "CREATE TEMPORARY TABLE orders (
   ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `offset` BIGINT METADATA,
   tags MAP<STRING, ARRAY<STRING>> NOT NULL,
+  pt AS PROCTIME(),
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND,
   PRIMARY KEY (id) NOT ENFORCED
 ) COMMENT 'it''s' PARTITIONED BY (id) WITH ('connector' = 'kafka', 'properties.sasl.password' = 'x')";
@@ -135,6 +136,7 @@ fn describe_shows_types_keys_and_time() {
             "ts | TIMESTAMP_LTZ(3) *ROWTIME* | TRUE |  | METADATA FROM 'timestamp' VIRTUAL | ts - INTERVAL '5' SECOND | ",
             "offset | BIGINT | TRUE |  | METADATA |  | ",
             "tags | MAP<STRING, ARRAY<STRING>> | FALSE |  |  |  | ",
+            "pt | TIMESTAMP_LTZ(3) *PROCTIME* | FALSE |  | AS PROCTIME() |  | ",
         ]
     );
 }
@@ -267,7 +269,8 @@ fn like_copies_by_its_rules() {
             "id BIGINT FALSE PRI(id)",
             "price DECIMAL(10, 2) TRUE ",
             "cents BIGINT TRUE ",
-            "tags MAP<STRING, ARRAY<STRING>> FALSE "
+            "tags MAP<STRING, ARRAY<STRING>> FALSE ",
+            "pt TIMESTAMP_LTZ(3) *PROCTIME* FALSE ",
         ]
     );
     let text = rows(&mut session, "SHOW CREATE TABLE copy");
