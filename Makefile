@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_DIR ?= $(WEIR_CACHE)/ccache
 export CCACHE_MAXSIZE ?= 3G
 
-.PHONY: run test build lint bench-nexmark setup
+.PHONY: run test build lint bench-nexmark chart-install-test setup
 
 run: setup
 	cargo build -q -p weir
@@ -29,6 +29,9 @@ lint: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check bans licenses sources
+
+chart-install-test:
+	tests/chart-install.sh
 
 setup:
 	@tools/setup.sh build
