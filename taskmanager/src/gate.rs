@@ -193,16 +193,21 @@ impl Gate {
         if id.0 <= self.settled {
             return;
         }
-        if let Some(older) = self.alignment.as_ref().map(|a| a.barrier.checkpoint) {
-            if older > id {
+        if let Some(current) = self.alignment.as_ref().map(|a| a.barrier.checkpoint) {
+            if current > id {
+                self.settled = id.0;
+                events.push(GateEvent::Abandoned {
+                    checkpoint: id,
+                    by: current,
+                });
                 return;
             }
-            if older < id {
+            if current < id {
                 events.push(GateEvent::Abandoned {
-                    checkpoint: older,
+                    checkpoint: current,
                     by: id,
                 });
-                self.settled = older.0;
+                self.settled = current.0;
                 self.unblock();
             }
         }

@@ -138,6 +138,17 @@ fn a_newer_barrier_gives_the_older_checkpoint_up() {
 }
 
 #[test]
+fn an_older_barrier_that_comes_late_is_given_up_at_once() {
+    let mut gate = gate(3);
+    assert_eq!(step(&mut gate, 0, barrier(2)), NOTHING);
+    assert_eq!(step(&mut gate, 1, barrier(1)), ["abandoned1by2"]);
+    assert_eq!(step(&mut gate, 2, barrier(1)), NOTHING);
+    assert!(gate.is_blocked(0) && !gate.is_blocked(1));
+    step(&mut gate, 1, barrier(2));
+    assert_eq!(step(&mut gate, 2, barrier(2)), ["c2"]);
+}
+
+#[test]
 fn an_abort_frees_the_channels_and_its_late_barriers_are_ignored() {
     let mut gate = gate(2);
     step(&mut gate, 0, barrier(3));
