@@ -19,6 +19,8 @@ if [ "${1:-build}" = test ]; then
   want maven mvn
   want golang go
   want zstd zstd
+  want python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 fi
 if [ ${#packages[@]} -gt 0 ]; then
   sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
