@@ -20,8 +20,9 @@ use prost::Message;
 use crate::error::{ExprError, Result};
 use crate::functions;
 
-/// Nothing but the registry of functions.
+/// Nothing but the registry of functions. DataFusion's own field access becomes ours, which minds that the row may be NULL.
 static CONTEXT: LazyLock<TaskContext> = LazyLock::new(|| {
+    let field = functions::lookup("__field").map(|field| ("get_field".to_owned(), field));
     let functions = functions::all()
         .iter()
         .flat_map(|function| {
@@ -29,6 +30,7 @@ static CONTEXT: LazyLock<TaskContext> = LazyLock::new(|| {
                 .chain(function.aliases().iter().map(String::as_str));
             names.map(|name| (name.to_owned(), Arc::clone(function)))
         })
+        .chain(field)
         .collect();
     TaskContext::new(
         None,
@@ -61,4 +63,71 @@ pub fn decode(bytes: &[u8], schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
         .map_err(|error| ExprError::Decode(format!("broken bytes: {error}")))?;
     parse_physical_expr(&node, &CONTEXT, schema, &DefaultPhysicalExtensionCodec {})
         .map_err(|error| ExprError::Decode(error.strip_backtrace()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StructArray};
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+    use datafusion_physical_expr::ScalarFunctionExpr;
+    use datafusion_physical_expr::expressions::{col, lit};
+
+    #[test]
+    fn every_function_travels() {
+        let schema = Schema::new(vec![Field::new("a", DataType::Utf8, true)]);
+        for function in functions::all() {
+            let argument = col("a", &schema).unwrap();
+            let expr: Arc<dyn PhysicalExpr> = Arc::new(ScalarFunctionExpr::new(
+                function.name(),
+                Arc::clone(function),
+                vec![argument],
+                Arc::new(Field::new(function.name(), DataType::Int32, true)),
+                Arc::default(),
+            ));
+            let decoded = decode(&encode(&expr).unwrap(), &schema).unwrap();
+            assert_eq!(decoded.to_string(), expr.to_string());
+        }
+    }
+
+    #[test]
+    fn broken_bytes_and_unknown_functions_are_refused() {
+        let schema = Schema::empty();
+        assert!(matches!(
+            decode(&[255, 1, 2], &schema),
+            Err(ExprError::Decode(_))
+        ));
+        let foreign = datafusion_functions::math::abs();
+        let expr: Arc<dyn PhysicalExpr> = Arc::new(ScalarFunctionExpr::new(
+            "of_another_version",
+            foreign,
+            vec![lit(1i32)],
+            Arc::new(Field::new("x", DataType::Int32, true)),
+            Arc::default(),
+        ));
+        assert!(decode(&encode(&expr).unwrap(), &schema).is_err());
+    }
+
+    #[test]
+    fn the_field_of_a_null_row_is_null() {
+        let fields = Fields::from(vec![Field::new("x", DataType::Int64, true)]);
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let nulls = Some(NullBuffer::from(vec![true, false]));
+        let rows = StructArray::try_new(fields, vec![values], nulls).unwrap();
+        let schema = Schema::new(vec![Field::new("r", rows.data_type().clone(), true)]);
+        let field = Field::new("x", DataType::Int64, true);
+        let expr: Arc<dyn PhysicalExpr> = Arc::new(ScalarFunctionExpr::new(
+            "get_field",
+            datafusion_functions::core::get_field(),
+            vec![col("r", &schema).unwrap(), lit("x")],
+            Arc::new(field),
+            Arc::default(),
+        ));
+        let expr = decode(&encode(&expr).unwrap(), &schema).unwrap();
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(rows)]).unwrap();
+        let found = crate::eval::evaluate(expr.as_ref(), &batch).unwrap();
+        let found = found.as_primitive::<Int64Type>();
+        assert!(found.is_valid(0) && found.is_null(1));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
@@ -143,13 +143,105 @@ fn relabel(array: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
     data.build().ok().map(arrow::array::make_array)
 }
 
-/// A schema like `schema` whose fields are named `names`.
-pub fn renamed(schema: &Schema, names: &[String]) -> Schema {
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .zip(names)
-        .map(|(field, name)| field.as_ref().clone().with_name(name))
-        .collect();
-    Schema::new_with_metadata(fields, schema.metadata().clone())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::datatypes::{Int64Type, Schema};
+    use datafusion_common::ScalarValue;
+    use datafusion_expr::Operator;
+    use datafusion_physical_expr::expressions::{binary, case, col, lit};
+
+    fn input() -> RecordBatch {
+        let fields = vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("b", DataType::Utf8View, true),
+        ];
+        let numbers = Int64Array::from(vec![Some(0), Some(2), None]);
+        let texts = StringViewArray::from(vec!["x", "a text that is too long to be inlined", "z"]);
+        RecordBatch::try_new(
+            Arc::new(Schema::new(fields)),
+            vec![Arc::new(numbers), Arc::new(texts)],
+        )
+        .unwrap()
+    }
+
+    fn schema(fields: Vec<Field>) -> SchemaRef {
+        Arc::new(Schema::new(fields))
+    }
+
+    #[test]
+    fn a_projection_has_the_declared_types() {
+        let batch = input();
+        let exprs = vec![col("b", &batch.schema()).unwrap(), lit(1i64)];
+        let output = schema(vec![
+            Field::new("text", DataType::Utf8, true),
+            Field::new("one", DataType::Int64, false),
+        ]);
+        let projected = Projector::new(exprs, output.clone())
+            .unwrap()
+            .apply(&batch)
+            .unwrap();
+        assert_eq!(projected.schema(), output);
+        assert_eq!(projected.num_rows(), 3);
+        assert_eq!(projected.column(0).as_string::<i32>().value(2), "z");
+    }
+
+    #[test]
+    fn columns_that_must_not_be_null_are_not() {
+        let batch = input();
+        let exprs = vec![col("a", &batch.schema()).unwrap()];
+        let output = schema(vec![Field::new("a", DataType::Int64, false)]);
+        let error = Projector::new(exprs, output)
+            .unwrap()
+            .apply(&batch)
+            .unwrap_err();
+        assert!(error.to_string().contains("'a' is NOT NULL"), "{error}");
+    }
+
+    #[test]
+    fn a_projection_without_columns_keeps_its_rows() {
+        let projected = Projector::new(vec![], schema(vec![])).unwrap();
+        assert_eq!(projected.apply(&input()).unwrap().num_rows(), 3);
+    }
+
+    #[test]
+    fn null_is_not_true() {
+        let batch = input();
+        let schema = batch.schema();
+        let condition = binary(col("a", &schema).unwrap(), Operator::Gt, lit(1i64), &schema);
+        let mask = evaluate_predicate(condition.unwrap().as_ref(), &batch).unwrap();
+        assert_eq!(
+            mask.iter().flatten().collect::<Vec<_>>(),
+            [false, true, false]
+        );
+        assert!(evaluate_predicate(&Column::new("a", 0), &batch).is_err());
+    }
+
+    #[test]
+    fn common_parts_leave_guarded_branches_alone() {
+        let batch = input();
+        let schema_in = batch.schema();
+        let a = || col("a", &schema_in).unwrap();
+        let quotient = || binary(lit(10i64), Operator::Divide, a(), &schema_in).unwrap();
+        let guarded = || {
+            let safe = binary(a(), Operator::NotEq, lit(0i64), &schema_in).unwrap();
+            let none = lit(ScalarValue::Int64(None));
+            case(None, vec![(safe, quotient())], Some(none)).unwrap()
+        };
+        let sum = || binary(a(), Operator::Plus, lit(1i64), &schema_in).unwrap();
+        let twice = binary(sum(), Operator::Multiply, sum(), &schema_in).unwrap();
+        let names = ["p", "q", "r", "s"].map(|name| Field::new(name, DataType::Int64, true));
+        let exprs = vec![guarded(), guarded(), twice, sum()];
+        let projector = Projector::new(exprs, schema(names.to_vec())).unwrap();
+        let projected = projector.apply(&batch).unwrap();
+        let column = |index: usize| {
+            let column = projected.column(index).as_primitive::<Int64Type>();
+            column.iter().collect::<Vec<_>>()
+        };
+        assert_eq!(column(0), [None, Some(5), None]);
+        assert_eq!(column(1), column(0));
+        assert_eq!(column(2), [Some(1), Some(9), None]);
+        assert_eq!(column(3), [Some(1), Some(3), None]);
+    }
 }

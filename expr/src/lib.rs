@@ -16,6 +16,8 @@ mod common_parts;
 pub mod error;
 pub mod eval;
 pub mod functions;
+#[cfg(test)]
+mod testing;
 mod type_text;
 mod value;
 

@@ -11,7 +11,7 @@ use arrow::datatypes::{
 use datafusion_common::{Result, exec_err};
 use weir_dataflow::types::LogicalType;
 
-use super::Casting;
+use super::{Casting, nested};
 use crate::value::calendar::{self, Point};
 use crate::value::{decimal, floating};
 
@@ -46,7 +46,10 @@ pub(super) fn cast(array: &ArrayRef, to: &LogicalType, casting: &Casting) -> Res
         T::Timestamp(precision) | T::TimestampLtz(precision) => {
             timestamp(array, to, *precision, casting)
         }
-        T::Binary(_) | T::VarBinary(_) => Ok(bytes(array)),
+        T::VarBinary(u32::MAX) => Ok(bytes(array)),
+        T::Binary(length) | T::VarBinary(length) => {
+            nested::cut_bytes(&bytes(array), *length, matches!(to, T::Binary(_)))
+        }
         _ => exec_err!("there is no cast from STRING to {to}"),
     }
 }

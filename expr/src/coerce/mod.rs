@@ -5,6 +5,8 @@
 //! size is written as a cast.
 
 mod node;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -180,11 +182,7 @@ impl Coercer {
             if from.to_arrow() == arrow {
                 return Ok(expr);
             }
-            let field = Arc::new(LogicalField::nullable(target.clone()).to_field(""));
-            return Ok(Expr::Cast(Cast {
-                expr: Box::new(expr),
-                field,
-            }));
+            return Ok(plain_cast(expr, target));
         }
         self.own_cast("__cast", expr, &from, target)
     }
@@ -232,6 +230,15 @@ fn function_call(name: &str, args: Vec<Expr>) -> Result<Expr> {
         Some(func) => Ok(Expr::ScalarFunction(ScalarFunction { func, args })),
         None => Err(ExprError::Type(format!("there is no function {name}"))),
     }
+}
+
+/// DataFusion's cast. The field's name makes DataFusion take the type's metadata from here instead of from the operand.
+fn plain_cast(expr: Expr, target: &LogicalType) -> Expr {
+    let field = Arc::new(LogicalField::nullable(target.clone()).to_field("cast"));
+    Expr::Cast(Cast {
+        expr: Box::new(expr),
+        field,
+    })
 }
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {

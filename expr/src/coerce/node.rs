@@ -5,10 +5,11 @@ use std::sync::Arc;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList, Like, ScalarFunction};
 use datafusion_expr::{Expr, Operator};
-use weir_dataflow::types::{LogicalField, LogicalType};
+use weir_dataflow::types::LogicalType;
 
 use super::types::{common_type, comparison_type};
-use super::{Coercer, binary, function_call, literal, type_of};
+use super::{Coercer, binary, function_call, literal, plain_cast, type_of};
+use crate::cast::is_plain_widening;
 use crate::error::{ExprError, Result};
 use crate::functions::{Argument, Function};
 use datafusion_expr::ScalarUDFImpl;
@@ -59,10 +60,14 @@ impl Coercer {
         };
         let expr = self.cast_to_same_layout(expr, &target, schema)?;
         let from = type_of(&expr, schema)?.logical_type;
+        // What a failing cast does is the only difference between the two.
         if function == "__cast" || from == target {
-            // What a failing cast does is the only difference.
-            if from == target || crate::cast::is_plain_widening(&from, &target) {
-                return self.labelled(expr, &from, &target, field, schema);
+            if from == target && !matches!(expr, Expr::Literal(..)) {
+                return Ok(expr);
+            }
+            // A cast that only names a type stays, too: a literal's type is told by it, and VARCHAR(10) becomes STRING.
+            if from == target || is_plain_widening(&from, &target) {
+                return Ok(plain_cast(expr, &target));
             }
         }
         self.own_cast(function, expr, &from, &target)
@@ -79,30 +84,6 @@ impl Coercer {
             Expr::Literal(value, _) if value.is_null() => self.cast_to(expr, target, schema),
             _ => Ok(expr),
         }
-    }
-
-    /// Keeps a cast that only names a type, since the name may differ (VARCHAR(10) to STRING); a literal's type is told by its cast.
-    fn labelled(
-        &self,
-        expr: Expr,
-        from: &LogicalType,
-        target: &LogicalType,
-        field: &arrow::datatypes::Field,
-        schema: &DFSchema,
-    ) -> Result<Expr> {
-        if from == target && !matches!(expr, Expr::Literal(..)) {
-            return Ok(expr);
-        }
-        let typed = type_of(&expr, schema)?;
-        let field = LogicalField {
-            logical_type: target.clone(),
-            nullable: typed.nullable,
-        }
-        .to_field(field.name());
-        Ok(Expr::Cast(datafusion_expr::expr::Cast {
-            expr: Box::new(expr),
-            field: Arc::new(field),
-        }))
     }
 
     fn function(&self, call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {

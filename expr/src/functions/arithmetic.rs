@@ -150,6 +150,19 @@ enum Operand<'a> {
 }
 
 impl Operand<'_> {
+    /// A column times a literal, which can't overflow.
+    fn times(&self, literal: &Self) -> Option<Decimal128Array> {
+        let factor = match literal {
+            Self::Whole(_, true) | Self::Decimal(_, true) => literal.get(0)?,
+            _ => return None,
+        };
+        match self {
+            Self::Whole(array, false) => Some(array.unary(|value| i128::from(value) * factor)),
+            Self::Decimal(array, false) => Some(array.unary(|value| value * factor)),
+            _ => None,
+        }
+    }
+
     fn get(&self, row: usize) -> Option<i128> {
         use arrow::array::Array;
         match self {
@@ -334,5 +347,95 @@ pub(crate) fn is_native(op: Arithmetic, left: &LogicalType, right: &LogicalType)
         }
         Arithmetic::Divide => floating(left) || floating(right),
         Arithmetic::Modulo => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::testing::*;
+
+    #[test]
+    fn arithmetic_as_in_flink() {
+        check(vec![
+            ("__times", args![dec("0.908", 3, 3), 1000i64], "908.000"),
+            ("__plus", args![dec("1.5", 2, 1), dec("1.25", 3, 2)], "2.75"),
+            ("__minus", args![dec("1.5", 2, 1), 2], "-0.5"),
+            (
+                "__divide",
+                args![dec("1.00", 3, 2), dec("3.00", 3, 2)],
+                "0.333333",
+            ),
+            ("__divide", args![7, 2], "3"),
+            ("__divide", args![-7, 2], "-3"),
+            ("__divide", args![1, 0], "ERROR"),
+            ("__divide", args![dec("1", 1, 0), dec("0", 1, 0)], "ERROR"),
+            ("__divide", args![i32::MIN, -1], "-2147483648"),
+            ("__divide", args![null(T::Int), 0], "NULL"),
+            (
+                "__times",
+                args![
+                    of("99999999999999999999999999999999999999", T::Decimal(38, 0)),
+                    of("99", T::Decimal(38, 0))
+                ],
+                "NULL",
+            ),
+            (
+                "__plus",
+                args![
+                    of("99999999999999999999999999999999999999", T::Decimal(38, 0)),
+                    of("1", T::Decimal(38, 0))
+                ],
+                "NULL",
+            ),
+            (
+                "__plus",
+                args![ts("2020-01-31 10:00:00"), months(1)],
+                "2020-02-29 10:00:00.000",
+            ),
+            (
+                "__minus",
+                args![ts("2020-01-01 00:00:00"), day_time(4000)],
+                "2019-12-31 23:59:56.000",
+            ),
+            (
+                "__plus",
+                args![day_time(1000), of("10:00:00", T::Time(0))],
+                "10:00:01",
+            ),
+            (
+                "__plus",
+                args![date("2020-02-28"), day_time(86_400_000)],
+                "2020-02-29",
+            ),
+            (
+                "__minus",
+                args![date("2020-03-31"), months(1)],
+                "2020-02-29",
+            ),
+            (
+                "__plus",
+                args![
+                    of("2020-01-01 00:00:00.123456", T::Timestamp(6)),
+                    day_time(1)
+                ],
+                "2020-01-01 00:00:00.124456",
+            ),
+            (
+                "__plus",
+                args![of("2020-01-01 00:00:00", T::TimestampLtz(3)), day_time(1)],
+                "2020-01-01 00:00:00.001",
+            ),
+            (
+                "__plus",
+                args![day_time(1000), day_time(500)],
+                "+0 00:00:01.500",
+            ),
+            ("__times", args![months(5), 3], "+1-03"),
+            ("__minus", args![months(1), months(3)], "-0-02"),
+            ("__plus", args!["a", 1], "ERROR"),
+            ("__plus", args![ts("2020-01-01 00:00:00"), 1], "ERROR"),
+        ]);
     }
 }

@@ -443,3 +443,81 @@ fn join(call: &Call) -> Result<ArrayRef> {
         Some(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::testing::*;
+
+    #[test]
+    fn arrays() {
+        check(vec![
+            ("ARRAY_CONTAINS", args![ints(&["1", "2"]), 2], "TRUE"),
+            ("ARRAY_CONTAINS", args![ints(&["1", "2"]), 3], "FALSE"),
+            (
+                "ARRAY_CONTAINS",
+                args![ints(&["1", "NULL"]), null(T::Int)],
+                "TRUE",
+            ),
+            ("ARRAY_POSITION", args![ints(&["1", "2"]), 2], "2"),
+            ("ARRAY_POSITION", args![ints(&["1"]), 5], "0"),
+            ("ARRAY_APPEND", args![ints(&["1"]), 2], "[1, 2]"),
+            ("ARRAY_PREPEND", args![ints(&["1"]), 2], "[2, 1]"),
+            ("ARRAY_REMOVE", args![ints(&["1", "2", "1"]), 1], "[2]"),
+            (
+                "ARRAY_DISTINCT",
+                args![ints(&["1", "2", "1", "NULL", "NULL"])],
+                "[1, 2, NULL]",
+            ),
+            ("ARRAY_REVERSE", args![ints(&["1", "2"])], "[2, 1]"),
+            (
+                "ARRAY_SLICE",
+                args![ints(&["1", "2", "3", "4"]), 2, 3],
+                "[2, 3]",
+            ),
+            ("ARRAY_SLICE", args![ints(&["1", "2", "3"]), -2], "[2, 3]"),
+            ("ARRAY_SLICE", args![ints(&["1", "2", "3"]), 3, 1], "[]"),
+            (
+                "ARRAY_SORT",
+                args![ints(&["3", "NULL", "1"])],
+                "[NULL, 1, 3]",
+            ),
+            (
+                "ARRAY_SORT",
+                args![ints(&["3", "NULL", "1"]), false],
+                "[3, 1, NULL]",
+            ),
+            (
+                "ARRAY_SORT",
+                args![ints(&["3", "NULL", "1"]), true, false],
+                "[1, 3, NULL]",
+            ),
+            (
+                "ARRAY_CONCAT",
+                args![ints(&["1"]), ints(&["2", "3"])],
+                "[1, 2, 3]",
+            ),
+            (
+                "ARRAY_UNION",
+                args![ints(&["1", "2"]), ints(&["2", "3"])],
+                "[1, 2, 3]",
+            ),
+            (
+                "ARRAY_INTERSECT",
+                args![ints(&["1", "2"]), ints(&["2", "3"])],
+                "[2]",
+            ),
+            (
+                "ARRAY_EXCEPT",
+                args![ints(&["1", "2"]), ints(&["2", "3"])],
+                "[1]",
+            ),
+            ("ARRAY_MAX", args![ints(&["1", "5", "NULL"])], "5"),
+            ("ARRAY_MIN", args![texts(&["b", "a"])], "a"),
+            ("ARRAY_MAX", args![ints(&[])], "NULL"),
+            ("ARRAY_JOIN", args![ints(&["1", "NULL", "2"]), ","], "1,2"),
+            ("ARRAY_JOIN", args![texts(&["a", "NULL"]), "+", "?"], "a+?"),
+        ]);
+    }
+}

@@ -49,3 +49,32 @@ fn current(call: &Call) -> Result<ArrayRef> {
     };
     from_points(call.rows, &target, |_| Some(point))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::testing::run;
+
+    #[test]
+    fn the_time_now() {
+        for name in [
+            "CURRENT_TIMESTAMP",
+            "NOW",
+            "LOCALTIMESTAMP",
+            "CURRENT_DATE",
+            "CURRENT_ROW_TIMESTAMP",
+            "PROCTIME",
+        ] {
+            let (text, _) = call_once(name);
+            assert!(text.starts_with("2"), "{name}: {text}");
+        }
+        assert_eq!(call_once("LOCALTIME").1, T::Time(0));
+        assert_eq!(call_once("UUID").0.len(), 36);
+        assert!(call_once("UNIX_TIMESTAMP").0.parse::<i64>().unwrap() > 1_700_000_000);
+    }
+
+    fn call_once(name: &str) -> (String, T) {
+        run(crate::functions::lookup(name).unwrap().call(vec![]), &[]).unwrap()
+    }
+}

@@ -35,9 +35,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("ROW", &[Param::Any], Returns::Rule(row_type), row)
             .variadic()
             .never_null(),
-        Function::new("__field", FIELD, Returns::Rule(field_type), field)
-            .alias("get_field")
-            .variadic(),
+        Function::new("__field", FIELD, Returns::Rule(field_type), field).variadic(),
         Function::new("ITEM", ITEM, Returns::Rule(item_type), item),
         Function::new("CARDINALITY", &[Param::Collection], T::Int, cardinality).strict(),
         Function::new(
@@ -430,4 +428,62 @@ fn from_arrays(call: &Call) -> Result<ArrayRef> {
     let values = take(values.values(), &UInt32Array::from(value_places), None)?;
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
     map_array(&call.returns, offsets, keys, values, nulls)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn collections() {
+        check(vec![
+            ("ARRAY", args![1, 2i64], "[1, 2]"),
+            ("ARRAY", args!["a", null(STRING)], "[a, NULL]"),
+            ("MAP", args!["a", 1, "b", 2], "{a=1, b=2}"),
+            ("MAP", args!["a"], "ERROR"),
+            ("ROW", args![1, "a"], "(1, a)"),
+            ("ITEM", args![ints(&["1", "2"]), 2], "2"),
+            ("ITEM", args![ints(&["1", "2"]), 3], "NULL"),
+            ("ITEM", args![ints(&["1", "2"]), fixed(0)], "ERROR"),
+            ("CARDINALITY", args![ints(&["1", "2"])], "2"),
+            (
+                "CARDINALITY",
+                args![null(T::Array(Box::new(
+                    weir_dataflow::types::LogicalField::nullable(T::Int)
+                )))],
+                "NULL",
+            ),
+            ("ELEMENT", args![ints(&["7"])], "7"),
+            ("ELEMENT", args![ints(&["7", "8"])], "ERROR"),
+            (
+                "MAP_FROM_ARRAYS",
+                args![texts(&["a", "b"]), ints(&["1", "2"])],
+                "{a=1, b=2}",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn maps() {
+        use datafusion_expr::Expr;
+        let args = args!["a", 1, "b", 2];
+        let of = |name: &str, more: Vec<Expr>| {
+            let map = crate::functions::lookup("MAP").unwrap();
+            let map = map.call((0..4).map(|index| operand(&args, index, true)).collect());
+            let mut all = vec![map];
+            all.extend(more);
+            run(crate::functions::lookup(name).unwrap().call(all), &args)
+                .unwrap()
+                .0
+        };
+        assert_eq!(of("MAP_KEYS", vec![]), "[a, b]");
+        assert_eq!(of("MAP_VALUES", vec![]), "[1, 2]");
+        assert_eq!(of("MAP_ENTRIES", vec![]), "[(a, 1), (b, 2)]");
+        assert_eq!(of("CARDINALITY", vec![]), "2");
+        assert_eq!(of("ITEM", vec![operand(&args, 2, true)]), "2");
+        assert_eq!(of("ITEM", vec![datafusion_expr::lit("z")]), "NULL");
+    }
 }

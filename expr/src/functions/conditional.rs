@@ -105,3 +105,40 @@ fn type_of(call: &Call) -> Result<ArrayRef> {
         call.rows
     ])))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn choices() {
+        check(vec![
+            ("COALESCE", args![null(T::Int), 2, 3], "2"),
+            ("COALESCE", args![null(T::Int), null(T::Int)], "NULL"),
+            ("COALESCE", args![1, 2.5], "1.0"),
+            ("COALESCE", args![1, "a"], "ERROR"),
+            ("IFNULL", args![null(STRING), "x"], "x"),
+            ("IFNULL", args!["a", "x"], "a"),
+            ("NULLIF", args![1, 1], "NULL"),
+            ("NULLIF", args![1, 2], "1"),
+            ("NULLIF", args![null(T::Int), 2], "NULL"),
+            ("IF", args![true, 1, 2i64], "1"),
+            ("IF", args![false, 1, 2i64], "2"),
+            ("IF", args![null(T::Boolean), 1, 2], "2"),
+            ("GREATEST", args![1, 3, 2], "3"),
+            ("GREATEST", args![1, null(T::Int)], "NULL"),
+            ("GREATEST", args!["a", "c", "b"], "c"),
+            ("LEAST", args![1, 3, 2], "1"),
+            ("LEAST", args![1.5, 1], "1.0"),
+            ("LEAST", args![null(T::Int), 1], "NULL"),
+            (
+                "GREATEST",
+                args![ts("2020-01-01 00:00:00"), ts("2021-01-01 00:00:00")],
+                "2021-01-01 00:00:00.000",
+            ),
+        ]);
+    }
+}

@@ -44,10 +44,7 @@ pub(super) fn functions() -> Vec<Function> {
         .optional(2),
         // The third argument is the session time zone.
         Function::new("FROM_UNIXTIME", UNIX, STRING, from_unixtime).optional(2),
-        Function::new("UNIX_TIMESTAMP", THREE, T::BigInt, unix_timestamp).optional(2),
-        Function::new("__unix_timestamp_now", &[], T::BigInt, unix_now)
-            .volatile()
-            .never_null(),
+        Function::new("UNIX_TIMESTAMP", THREE, T::BigInt, unix_timestamp).optional(3),
         Function::new("CONVERT_TZ", THREE, STRING, convert_tz),
     ]
 }
@@ -294,8 +291,12 @@ fn from_unixtime(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// What can't be read is the smallest BIGINT.
+/// The time now without arguments. What can't be read is the smallest BIGINT.
 fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
+    if call.len() == 0 {
+        let seconds = Clock::System.now_ms().div_euclid(1000);
+        return numbers::<Int64Type>(call.rows, |_| Some(seconds));
+    }
     let text = call.text(0)?;
     let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
     let zone = session_zone(call.optional_text(2)?)?;
@@ -312,11 +313,6 @@ fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-fn unix_now(call: &Call) -> Result<ArrayRef> {
-    let seconds = Clock::System.now_ms().div_euclid(1000);
-    numbers::<Int64Type>(call.rows, |_| Some(seconds))
-}
-
 /// A text of one zone's local time as the text of another's.
 fn convert_tz(call: &Call) -> Result<ArrayRef> {
     let (text, from, to) = (call.text(0)?, call.text(1)?, call.text(2)?);
@@ -329,4 +325,118 @@ fn convert_tz(call: &Call) -> Result<ArrayRef> {
         put(out, &local);
         Some(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn texts_of_times() {
+        check(vec![
+            (
+                "DATE_FORMAT",
+                args![ts("2020-04-15 23:07:08.123"), "yyyy-MM-dd"],
+                "2020-04-15",
+            ),
+            (
+                "DATE_FORMAT",
+                args![ts("2020-04-15 23:07:08.123"), "HH:mm"],
+                "23:07",
+            ),
+            (
+                "DATE_FORMAT",
+                args!["2018-03-14 01:02:03", "yyyy/MM/dd HH:mm:ss"],
+                "2018/03/14 01:02:03",
+            ),
+            (
+                "DATE_FORMAT",
+                args![
+                    of("2018-03-14 01:02:03.123456", T::Timestamp(6)),
+                    "ss.SSSSSS"
+                ],
+                "03.123456",
+            ),
+            ("DATE_FORMAT", args![null(T::Timestamp(3)), "yyyy"], "NULL"),
+            (
+                "DATE_FORMAT",
+                args![ts("2020-01-01 00:00:00"), null(STRING)],
+                "NULL",
+            ),
+            (
+                "DATE_FORMAT",
+                args![ts("2020-01-01 00:00:00"), lit("bbb")],
+                "ERROR",
+            ),
+            (
+                "DATE_FORMAT",
+                args![
+                    of("2018-03-14 01:02:03", T::TimestampLtz(3)),
+                    "yyyy-MM-dd HH"
+                ],
+                "2018-03-14 01",
+            ),
+            ("TO_DATE", args!["2018-03-14"], "2018-03-14"),
+            ("TO_DATE", args!["14.03.2018", "dd.MM.yyyy"], "2018-03-14"),
+            ("TO_DATE", args!["x"], "NULL"),
+            (
+                "TO_TIMESTAMP",
+                args!["2018-03-14 01:02:03"],
+                "2018-03-14 01:02:03.000",
+            ),
+            (
+                "TO_TIMESTAMP",
+                args!["2018-03-14 01:02:03.5"],
+                "2018-03-14 01:02:03.500",
+            ),
+            (
+                "TO_TIMESTAMP",
+                args!["2018-03-14"],
+                "2018-03-14 00:00:00.000",
+            ),
+            (
+                "TO_TIMESTAMP",
+                args!["20180314010203", "yyyyMMddHHmmss"],
+                "2018-03-14 01:02:03.000",
+            ),
+            ("TO_TIMESTAMP", args!["x"], "NULL"),
+            ("TO_TIMESTAMP", args!["2018-02-30"], "NULL"),
+            (
+                "TO_TIMESTAMP_LTZ",
+                args![100, fixed(0)],
+                "1970-01-01 00:01:40.000",
+            ),
+            (
+                "TO_TIMESTAMP_LTZ",
+                args![100, fixed(3)],
+                "1970-01-01 00:00:00.100",
+            ),
+            ("TO_TIMESTAMP_LTZ", args![1i64, fixed(7)], "ERROR"),
+            (
+                "TO_TIMESTAMP_LTZ",
+                args![1520989323456i64],
+                "2018-03-14 01:02:03.456",
+            ),
+            (
+                "TO_TIMESTAMP_LTZ",
+                args!["2018-03-14 01:02:03"],
+                "2018-03-14 01:02:03.000",
+            ),
+            ("TO_TIMESTAMP_LTZ", args![null(T::BigInt), fixed(3)], "NULL"),
+            ("FROM_UNIXTIME", args![44i64], "1970-01-01 00:00:44"),
+            ("FROM_UNIXTIME", args![44i64, "yyyy/MM/dd"], "1970/01/01"),
+            ("UNIX_TIMESTAMP", args!["1970-01-01 00:01:00"], "60"),
+            ("UNIX_TIMESTAMP", args!["x"], "-9223372036854775808"),
+            ("UNIX_TIMESTAMP", args!["01.01.1970", "dd.MM.yyyy"], "0"),
+            (
+                "CONVERT_TZ",
+                args!["1970-01-01 00:00:00", "UTC", "America/Los_Angeles"],
+                "1969-12-31 16:00:00",
+            ),
+            ("CONVERT_TZ", args!["x", "UTC", "UTC"], "NULL"),
+        ]);
+    }
 }

@@ -290,3 +290,63 @@ fn uuid(call: &Call) -> Result<ArrayRef> {
         Some(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn digests_and_encodings() {
+        check(vec![
+            ("MD5", args!["abc"], "900150983cd24fb0d6963f7d28e17f72"),
+            ("MD5", args![""], "d41d8cd98f00b204e9800998ecf8427e"),
+            ("MD5", args![null(STRING)], "NULL"),
+            (
+                "SHA1",
+                args!["abc"],
+                "a9993e364706816aba3e25717850c26c9cd0d89d",
+            ),
+            (
+                "SHA256",
+                args!["abc"],
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ),
+            (
+                "SHA2",
+                args!["abc", 224],
+                "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7",
+            ),
+            ("SHA2", args!["abc", 1], "NULL"),
+            (
+                "TO_BASE64",
+                args!["This is a test String."],
+                "VGhpcyBpcyBhIHRlc3QgU3RyaW5nLg==",
+            ),
+            ("TO_BASE64", args!["你好"], "5L2g5aW9"),
+            ("TO_BASE64", args![""], ""),
+            ("FROM_BASE64", args!["aGVsbG8gd29ybGQ="], "hello world"),
+            ("FROM_BASE64", args!["aGVsbG8gd29ybGQ"], "hello world"),
+            ("FROM_BASE64", args![null(STRING)], "NULL"),
+            ("HEX", args![100], "64"),
+            ("HEX", args![-1i64], "FFFFFFFFFFFFFFFF"),
+            ("HEX", args!["ö"], "C3B6"),
+            ("HEX", args![0], "0"),
+            ("HEX", args![null(T::Int)], "NULL"),
+            ("BIN", args![12], "1100"),
+            ("BIN", args![0], "0"),
+            (
+                "BIN",
+                args![-1i64],
+                "1111111111111111111111111111111111111111111111111111111111111111",
+            ),
+            ("UNHEX", args!["616263"], "abc"),
+            ("UNHEX", args!["zz"], "NULL"),
+            ("DECODE", args!["abc".as_bytes(), "UTF-8"], "abc"),
+            ("ENCODE", args!["abc", "NONE"], "NULL"),
+            ("ENCODE", args!["abc", "US-ASCII"], "abc"),
+        ]);
+    }
+}

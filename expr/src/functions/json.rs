@@ -184,3 +184,134 @@ fn string(call: &Call) -> Result<ArrayRef> {
         Some(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn json_texts() {
+        check(vec![
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.c"
+                ],
+                "true",
+            ),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.d"
+                ],
+                "x",
+            ),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a.b[1]"
+                ],
+                "2",
+            ),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a"
+                ],
+                "NULL",
+            ),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.n"
+                ],
+                "NULL",
+            ),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.zz"
+                ],
+                "NULL",
+            ),
+            ("JSON_VALUE", args!["no json", "$.a"], "NULL"),
+            ("JSON_VALUE", args![null(STRING), "$.a"], "NULL"),
+            (
+                "JSON_VALUE",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    lit("a.b")
+                ],
+                "ERROR",
+            ),
+            (
+                "JSON_QUERY",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a"
+                ],
+                "{\"b\":[1,2]}",
+            ),
+            (
+                "JSON_QUERY",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a.b"
+                ],
+                "[1,2]",
+            ),
+            (
+                "JSON_QUERY",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.c"
+                ],
+                "NULL",
+            ),
+            (
+                "JSON_QUERY",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a.b[*]"
+                ],
+                "[1,2]",
+            ),
+            (
+                "JSON_EXISTS",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.a.b"
+                ],
+                "TRUE",
+            ),
+            (
+                "JSON_EXISTS",
+                args![
+                    "{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}",
+                    "$.x"
+                ],
+                "FALSE",
+            ),
+            (
+                "IS_JSON",
+                args!["{\"a\": {\"b\": [1, 2]}, \"c\": true, \"d\": \"x\", \"n\": null}"],
+                "TRUE",
+            ),
+            ("IS_JSON", args!["{"], "FALSE"),
+            ("JSON_QUOTE", args!["≠ \" x"], "\"\\u2260 \\\" x\""),
+            ("JSON_UNQUOTE", args!["\"[\\u0041]\""], "[A]"),
+            ("JSON_UNQUOTE", args!["[}"], "[}"),
+            ("JSON_STRING", args!["a\"b"], "\"a\\\"b\""),
+            ("JSON_STRING", args![texts(&["a", "NULL"])], "[\"a\",null]"),
+            ("JSON_STRING", args![1.5], "1.5"),
+            ("JSON_STRING", args![true], "true"),
+        ]);
+    }
+}

@@ -228,3 +228,49 @@ fn similar_to_regex(pattern: &str, escape: Option<char>) -> String {
     out.push_str(")$");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn patterns() {
+        check(vec![
+            ("__like", args!["This is a test String.", "Th_s%"], "TRUE"),
+            ("__like", args!["This is a test String.", "%is a%"], "TRUE"),
+            ("__like", args!["abcxxxdef", "abcx%"], "TRUE"),
+            ("__like", args!["abcxxxdef", "%%def"], "TRUE"),
+            ("__like", args!["abcxxxdef", "abcxxxdef"], "TRUE"),
+            ("__like", args!["abcxxxdef", "%xdef"], "TRUE"),
+            ("__like", args!["abcxxxdef", "%abc%def%"], "TRUE"),
+            ("__like", args!["abcxxxdef", "abc%qef"], "FALSE"),
+            ("__like", args!["abcxxxdef", "abdxxxdef"], "FALSE"),
+            ("__like", args!["ab", "a"], "FALSE"),
+            ("__like", args!["", "%"], "TRUE"),
+            ("__like", args!["äb", "_b"], "TRUE"),
+            ("__like", args!["a\\b", "a\\b"], "TRUE"),
+            ("__like", args!["aXbXc", "a%X_"], "TRUE"),
+            ("__like", args!["%This", "&%Th_s%", "&"], "TRUE"),
+            ("__like", args!["xThis", "&%Th_s%", "&"], "FALSE"),
+            ("__like", args!["a", lit("&a"), lit("&")], "ERROR"),
+            ("__like", args![null(STRING), "%"], "NULL"),
+            ("__like", args!["a", null(STRING)], "NULL"),
+            ("SIMILAR", args!["This is a test String.", "_*"], "TRUE"),
+            (
+                "SIMILAR",
+                args!["This is a test String.", "This (is)? a (test)+ Strin_*"],
+                "TRUE",
+            ),
+            (
+                "SIMILAR",
+                args!["This is a test String.", "This (is )?a (test)+ Strin_*"],
+                "TRUE",
+            ),
+            ("SIMILAR", args!["abc", "%b%"], "TRUE"),
+            ("SIMILAR", args!["abc", "b"], "FALSE"),
+            ("SIMILAR", args!["a.c", "a.c"], "TRUE"),
+            ("SIMILAR", args!["abc", "a.c"], "FALSE"),
+        ]);
+    }
+}

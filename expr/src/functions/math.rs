@@ -498,3 +498,74 @@ fn rand_integer(call: &Call) -> Result<ArrayRef> {
         }))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::testing::*;
+
+    #[test]
+    fn numbers_as_in_flink() {
+        check(vec![
+            ("ABS", args![-5], "5"),
+            ("ABS", args![-5i64], "5"),
+            ("ABS", args![i32::MIN], "-2147483648"),
+            ("ABS", args![dec("-1.50", 5, 2)], "1.50"),
+            ("ABS", args![-1.5], "1.5"),
+            ("ABS", args![day_time(-1000)], "+0 00:00:01.000"),
+            ("ABS", args!["x"], "ERROR"),
+            ("SIGN", args![-3], "-1"),
+            ("SIGN", args![dec("-1.50", 5, 2)], "-1.00"),
+            ("SIGN", args![0.0], "0.0"),
+            ("SIGN", args![2.5], "1.0"),
+            ("ROUND", args![dec("12.345", 5, 3), fixed(2)], "12.35"),
+            ("ROUND", args![dec("-12.345", 5, 3), fixed(2)], "-12.35"),
+            ("ROUND", args![dec("12.5", 3, 1)], "13"),
+            ("ROUND", args![125, -1], "130"),
+            ("ROUND", args![2.5], "3.0"),
+            ("ROUND", args![-2.5], "-3.0"),
+            ("ROUND", args![1.005, 2], "1.01"),
+            ("ROUND", args![123.456, -1], "120.0"),
+            ("ROUND", args![null(T::Int), 1], "NULL"),
+            ("TRUNCATE", args![42.345, 2], "42.34"),
+            ("TRUNCATE", args![-42.345, 2], "-42.34"),
+            ("TRUNCATE", args![44, -1], "40"),
+            ("TRUNCATE", args![dec("12.349", 5, 3), fixed(2)], "12.34"),
+            ("TRUNCATE", args![12.9], "12.0"),
+            ("FLOOR", args![dec("-1.5", 3, 1)], "-2"),
+            ("CEIL", args![dec("1.2", 3, 1)], "2"),
+            ("CEILING", args![-1.5], "-1.0"),
+            ("FLOOR", args![7], "7"),
+            ("FLOOR", args![null(T::Double)], "NULL"),
+            ("SQRT", args![4], "2.0"),
+            ("POWER", args![2, 10], "1024.0"),
+            ("EXP", args![0], "1.0"),
+            ("LN", args![1], "0.0"),
+            ("LOG10", args![100], "2.0"),
+            ("LOG2", args![8], "3.0"),
+            ("LOG", args![2, 8], "3.0"),
+            ("LOG", args![1], "0.0"),
+            ("LN", args![0], "-Infinity"),
+            ("SQRT", args![null(T::Double)], "NULL"),
+            ("SIN", args![0], "0.0"),
+            ("COS", args![0], "1.0"),
+            ("TAN", args![0.0], "0.0"),
+            ("ATAN2", args![0, 1], "0.0"),
+            ("DEGREES", args![0], "0.0"),
+            ("COT", args![1.0], "0.6420926159343306"),
+            ("SINH", args![0], "0.0"),
+            ("PI", args![], "3.141592653589793"),
+            ("E", args![], "2.718281828459045"),
+            ("MOD", args![17, 5], "2"),
+            ("MOD", args![-17, 5], "-2"),
+            ("MOD", args![17i64, 5], "2"),
+            ("MOD", args![dec("5.5", 3, 1), 2], "1.5"),
+            ("MOD", args![1, 0], "ERROR"),
+            ("MOD", args![null(T::Int), 5], "NULL"),
+            ("RAND", args![1], "0.7308781907032909"),
+            ("RAND_INTEGER", args![1, 10], "5"),
+            ("RAND_INTEGER", args![0], "ERROR"),
+        ]);
+    }
+}

@@ -258,3 +258,97 @@ fn substr(call: &Call) -> Result<ArrayRef> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn expressions_as_in_java() {
+        check(vec![
+            (
+                "REGEXP_REPLACE",
+                args!["foobar", "oo|ar", "abc"],
+                "fabcbabc",
+            ),
+            ("REGEXP_REPLACE", args!["foofar", "^f", ""], "oofar"),
+            ("REGEXP_REPLACE", args!["foobar", "^f*.*r$", ""], ""),
+            ("REGEXP_REPLACE", args!["foobar", "\\d", ""], "foobar"),
+            ("REGEXP_REPLACE", args!["foobar", "\\w", ""], ""),
+            ("REGEXP_REPLACE", args!["fooobar", "oo", "$"], "f$obar"),
+            ("REGEXP_REPLACE", args![null(STRING), "oo", ""], "NULL"),
+            (
+                "REGEXP_REPLACE",
+                args!["foobar", "oo|ar", null(STRING)],
+                "NULL",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo(.*?)(bar)", 2],
+                "bar",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo(.*?)(bar)", 0],
+                "foothebar",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo(.*?)(bar)"],
+                "foothebar",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo(.*?)(bar)", 1],
+                "the",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo([\\w]+)", 1],
+                "thebar",
+            ),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", "foo([\\d]+)", 1],
+                "NULL",
+            ),
+            ("REGEXP_EXTRACT", args![null(STRING), "foo", 2], "NULL"),
+            (
+                "REGEXP_EXTRACT",
+                args!["foothebar", null(STRING), 2],
+                "NULL",
+            ),
+            ("REGEXP_EXTRACT", args!["foothebar", "foo", 3], "NULL"),
+            (
+                "REGEXP_EXTRACT",
+                args!["https://x.y/z&channel_id=42", "(&|^)channel_id=([^&]*)", 2],
+                "42",
+            ),
+            ("REGEXP_EXTRACT", args!["x", lit("(?=x)")], "ERROR"),
+            (
+                "REGEXP_EXTRACT_ALL",
+                args!["100-200, 300-400", "(\\d+)-(\\d+)", 1],
+                "[100, 300]",
+            ),
+            (
+                "REGEXP_EXTRACT_ALL",
+                args!["100-200", "(\\d+)-(\\d+)"],
+                "[100]",
+            ),
+            ("REGEXP_EXTRACT_ALL", args!["100-200", "(\\d+)", 5], "NULL"),
+            ("REGEXP", args!["100-200", "(\\d+)"], "TRUE"),
+            ("REGEXP", args!["abc-def", "(\\d+)"], "FALSE"),
+            ("REGEXP", args!["abc", ""], "FALSE"),
+            ("REGEXP", args![null(STRING), "x"], "NULL"),
+            ("REGEXP", args!["٣", "\\d"], "FALSE"),
+            ("REGEXP", args!["a.b", "\\Qa.b\\E"], "TRUE"),
+            ("REGEXP_COUNT", args!["Hello abc", "[a-z]+"], "2"),
+            ("REGEXP_COUNT", args!["abc", "z"], "0"),
+            ("REGEXP_INSTR", args!["abcab", "c"], "3"),
+            ("REGEXP_INSTR", args!["abc", "z"], "0"),
+            ("REGEXP_SUBSTR", args!["a1b22", "[0-9]+"], "1"),
+            ("REGEXP_SUBSTR", args!["abc", "[0-9]+"], "NULL"),
+        ]);
+    }
+}

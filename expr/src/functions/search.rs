@@ -243,3 +243,62 @@ fn str_to_map(call: &Call) -> Result<ArrayRef> {
     }
     Ok(Arc::new(builder.finish()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn finds_and_splits() {
+        check(vec![
+            ("POSITION", args!["test", "xxxtest"], "4"),
+            ("POSITION", args!["testx", "xxxtest"], "0"),
+            ("LOCATE", args!["aa", "aaads"], "1"),
+            ("LOCATE", args!["aa", "aaads", 2], "2"),
+            ("POSITION", args!["界", "1世界"], "3"),
+            ("POSITION", args!["", "abc"], "1"),
+            ("POSITION", args![null(STRING), "abc"], "NULL"),
+            ("INSTR", args!["Corporate Floor", "or", 3, 2], "14"),
+            ("INSTR", args!["Corporate Floor", "or", -3, 2], "2"),
+            ("INSTR", args!["Tech on the net", "e"], "2"),
+            ("INSTR", args!["Tech on the net", "e", 1, 3], "14"),
+            ("INSTR", args!["Tech on the net", "e", -3, 2], "2"),
+            ("INSTR", args!["a", "b", 0], "0"),
+            ("INSTR", args![null(STRING), "e"], "NULL"),
+            ("INSTR", args!["a", "a", 1, 0], "ERROR"),
+            ("SPLIT_INDEX", args!["AQIDBA==", "I", 0], "AQ"),
+            ("SPLIT_INDEX", args!["AQIDBA==", "I", 2], "NULL"),
+            ("SPLIT_INDEX", args!["AQIDBA==", "I", -1], "NULL"),
+            ("SPLIT_INDEX", args!["AQIDBA==", 73, 0], "AQ"),
+            ("SPLIT_INDEX", args!["AQIDBA==", 256, 0], "NULL"),
+            ("SPLIT_INDEX", args!["AQIDBA==", 0, 0], "NULL"),
+            (
+                "SPLIT_INDEX",
+                args!["https://www.nexmark.com/a/b/item.htm?query=1", "/", 3],
+                "a",
+            ),
+            (
+                "SPLIT_INDEX",
+                args!["https://www.nexmark.com/a/b/item.htm?query=1", "/", 1],
+                "",
+            ),
+            ("SPLIT_INDEX", args!["", "/", 0], "NULL"),
+            ("SPLIT_INDEX", args!["a--b--c", "--", 2], "c"),
+            ("SPLIT_INDEX", args!["test", null(STRING), 1], "NULL"),
+            ("SPLIT_INDEX", args!["a/", "/", 1], ""),
+            ("SPLIT", args!["a,b,,c", ","], "[a, b, , c]"),
+            ("SPLIT", args!["ab", ""], "[a, b]"),
+            ("SPLIT", args![null(STRING), ","], "NULL"),
+            ("STR_TO_MAP", args!["k1=v1,k2=v2"], "{k1=v1, k2=v2}"),
+            (
+                "STR_TO_MAP",
+                args!["k1:v1;k2: v2", ";", ":"],
+                "{k1=v1, k2= v2}",
+            ),
+            ("STR_TO_MAP", args!["k1"], "{k1=NULL}"),
+            ("STR_TO_MAP", args!["a=1,a=2"], "{a=2}"),
+            ("STR_TO_MAP", args![null(STRING)], "NULL"),
+        ]);
+    }
+}

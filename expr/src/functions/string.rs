@@ -100,6 +100,7 @@ fn change_case(
     let (array, constant) = call.raw(0)?;
     if let Some(strings) = array.as_string_opt::<i32>()
         && !constant
+        && is_most_of_its_buffer(strings)
         && strings.value_data().is_ascii()
     {
         let values = Buffer::from_vec(ascii(strings.value_data()));
@@ -111,6 +112,13 @@ fn change_case(
         put(out, &unicode(text.get(row)?));
         Some(())
     })
+}
+
+/// A slice of a large buffer is better read row by row.
+fn is_most_of_its_buffer(strings: &StringArray) -> bool {
+    let offsets = strings.value_offsets();
+    let used = offsets[strings.len()] - offsets[0];
+    strings.value_data().len() <= 2 * used as usize + 1024
 }
 
 /// Words are runs of letters and digits.
@@ -436,4 +444,142 @@ fn hash_code(call: &Call) -> Result<ArrayRef> {
 /// The type of a column of strings.
 pub(super) fn is_string(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::coerce::types::STRING;
+    use crate::testing::*;
+
+    #[test]
+    fn texts_as_in_flink() {
+        check(vec![
+            (
+                "UPPER",
+                args!["This is a test String."],
+                "THIS IS A TEST STRING.",
+            ),
+            ("LOWER", args!["ÄbC"], "äbc"),
+            ("LOWER", args!["Apple"], "apple"),
+            ("UPPER", args![null(STRING)], "NULL"),
+            ("INITCAP", args!["fLinK is-good"], "Flink Is-Good"),
+            ("INITCAP", args!["a B"], "A B"),
+            ("CHAR_LENGTH", args!["This is a test String."], "22"),
+            ("CHARACTER_LENGTH", args!["äöü"], "3"),
+            ("CHAR_LENGTH", args![null(STRING)], "NULL"),
+            ("LENGTH", args![""], "0"),
+            ("REVERSE", args!["hhhi"], "ihhh"),
+            ("REVERSE", args!["äb"], "bä"),
+            ("TRIM", args!["  example  "], "example"),
+            ("BTRIM", args!["abcddcba", "abc"], "dd"),
+            ("BTRIM", args!["心情开开心心", "开心"], "情"),
+            ("LTRIM", args!["This is", "This "], ""),
+            ("LTRIM", args!["abcddcba", "abd"], "cddcba"),
+            ("LTRIM", args!["  x "], "x "),
+            ("LTRIM", args!["x", null(STRING)], "NULL"),
+            ("RTRIM", args!["String. ", "String. "], ""),
+            ("RTRIM", args!["abcddcba", "abc"], "abcdd"),
+            ("RTRIM", args!["  x "], "  x"),
+            ("LPAD", args!["hi", 1, "??"], "h"),
+            ("LPAD", args!["hi", 5, "??"], "???hi"),
+            ("LPAD", args!["", 3, "?"], "???"),
+            ("LPAD", args!["111", -2, "??"], "NULL"),
+            ("LPAD", args!["ab", 5, ""], "NULL"),
+            ("LPAD", args!["äää", 13, "12345"], "1234512345äää"),
+            ("LPAD", args!["hi", null(T::Int), "??"], "NULL"),
+            ("LPAD", args!["äääääääää", 2, "??"], "ää"),
+            ("RPAD", args!["hi", 5, "??"], "hi???"),
+            ("RPAD", args!["äää", 13, "12345"], "äää1234512345"),
+            ("RPAD", args!["üö", 1, "??"], "ü"),
+            ("RPAD", args!["abcd", 5, ""], "NULL"),
+            ("REPEAT", args!["ab", 2], "abab"),
+            ("REPEAT", args!["ab", 0], ""),
+            ("REPEAT", args!["ab", -1], ""),
+            ("REPEAT", args![null(STRING), 2], "NULL"),
+            ("REPLACE", args!["This is a", " ", "_"], "This_is_a"),
+            ("REPLACE", args!["This", "i", ""], "Ths"),
+            ("REPLACE", args!["x", "x", null(STRING)], "NULL"),
+            (
+                "TRANSLATE",
+                args!["www.apache.org", "wapcheor", "mAPC"],
+                "mmm.APAC.g",
+            ),
+            (
+                "SUBSTRING",
+                args!["This is a test String.", 2],
+                "his is a test String.",
+            ),
+            ("SUBSTRING", args!["This is a test String.", 2, 5], "his i"),
+            (
+                "SUBSTRING",
+                args!["This is a test String.", 2, 100],
+                "his is a test String.",
+            ),
+            ("SUBSTRING", args!["This is a test String.", 100, 10], ""),
+            ("SUBSTRING", args!["This is a test String.", 2, -1], "NULL"),
+            ("SUBSTRING", args!["This is a test String.", -2], "g."),
+            ("SUBSTRING", args!["This is a test String.", -2, 1], "g"),
+            ("SUBSTRING", args!["This is a test String.", -2, 0], ""),
+            ("SUBSTRING", args!["This is a test String.", 0, 3], "Thi"),
+            ("SUBSTRING", args!["1世界", 1, 2], "1世"),
+            ("SUBSTR", args!["abc", -10, 2], ""),
+            ("SUBSTRING", args!["abc", null(T::Int)], "NULL"),
+            ("SUBSTRING", args!["", 1], ""),
+            ("LEFT", args!["Hello", 3], "Hel"),
+            ("LEFT", args!["Hello", 100], "Hello"),
+            ("LEFT", args!["Hello", -2], ""),
+            ("LEFT", args!["Hello", null(T::Int)], "NULL"),
+            ("RIGHT", args!["Hello", 3], "llo"),
+            ("RIGHT", args!["Hello", 100], "Hello"),
+            ("RIGHT", args!["Hello", 0], ""),
+            ("OVERLAY", args!["xxxxxtest", "xxxx", 6], "xxxxxxxxx"),
+            ("OVERLAY", args!["xxxxxtest", "xxxx", 6, 2], "xxxxxxxxxst"),
+            ("OVERLAY", args!["123456789", "It", -1, 4], "123456789"),
+            ("OVERLAY", args!["123456789", "abc", 2, 100], "1abc"),
+            ("OVERLAY", args!["123456789", "abc", 2, -1], "1abc"),
+            ("OVERLAY", args!["123456789", "abc", 100, -1], "123456789"),
+            (
+                "OVERLAY",
+                args!["This is a test String.", "It", 1, 4],
+                "It is a test String.",
+            ),
+            ("OVERLAY", args![null(STRING), "It", 1, 2], "NULL"),
+            ("ASCII", args!["efg"], "101"),
+            ("ASCII", args![""], "0"),
+            ("ASCII", args![null(STRING)], "NULL"),
+            ("CHR", args![97], "a"),
+            ("CHR", args![353], "a"),
+            ("CHR", args![-1], ""),
+            ("CONCAT", args!["AA", "BB", "CC"], "AABBCC"),
+            ("CONCAT", args!["xx", null(STRING)], "NULL"),
+            ("CONCAT", args!["a", 1], "a1"),
+            ("__concat", args!["a", "b"], "ab"),
+            (
+                "CONCAT_WS",
+                args!["~", "AA", null(STRING), "BB", ""],
+                "AA~BB~",
+            ),
+            ("CONCAT_WS", args![null(STRING), "AA"], "NULL"),
+            ("CONCAT_WS", args!["~", "AA"], "AA"),
+            ("STARTSWITH", args!["flink", "fl"], "TRUE"),
+            ("ENDSWITH", args!["flink", "fl"], "FALSE"),
+            ("STARTSWITH", args!["flink", ""], "TRUE"),
+            ("ENDSWITH", args![null(STRING), "x"], "NULL"),
+            ("ELT", args![2, "a", "b"], "b"),
+            ("ELT", args![3, "a", "b"], "NULL"),
+            ("IS_ALPHA", args!["abc"], "TRUE"),
+            ("IS_ALPHA", args!["a1"], "FALSE"),
+            ("IS_DIGIT", args!["12"], "TRUE"),
+            ("IS_DIGIT", args![""], "FALSE"),
+            ("IS_DECIMAL", args!["1.5"], "TRUE"),
+            ("IS_DECIMAL", args!["x"], "FALSE"),
+            ("HASH_CODE", args!["abc"], "96354"),
+            ("HASH_CODE", args![null(STRING)], "NULL"),
+            ("UPPER", args![texts(&["a"])], "ERROR"),
+            ("LEFT", args!["a"], "ERROR"),
+            ("LEFT", args!["a", "b"], "ERROR"),
+        ]);
+    }
 }

@@ -238,3 +238,244 @@ fn months_between(from: Point, to: Point) -> i64 {
         months
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::types::LogicalType as T;
+
+    use crate::testing::*;
+
+    #[test]
+    fn fields_of_times() {
+        check(vec![
+            ("YEAR", args![date("1994-09-27")], "1994"),
+            ("QUARTER", args![date("1994-09-27")], "3"),
+            ("MONTH", args![date("1994-09-27")], "9"),
+            ("WEEK", args![date("1994-09-27")], "39"),
+            ("DAYOFYEAR", args![date("1994-09-27")], "270"),
+            ("DAYOFMONTH", args![date("1994-09-27")], "27"),
+            ("DAYOFWEEK", args![date("1994-09-27")], "3"),
+            ("HOUR", args![ts("1994-09-27 13:14:15")], "13"),
+            ("MINUTE", args![ts("1994-09-27 13:14:15")], "14"),
+            ("SECOND", args![ts("1994-09-27 13:14:15")], "15"),
+            ("HOUR", args![ts("1969-12-31 23:59:59.999")], "23"),
+            (
+                "HOUR",
+                args![of("1994-09-27 13:14:15", T::Timestamp(9))],
+                "13",
+            ),
+            ("HOUR", args![of("13:14:15", T::Time(0))], "13"),
+            ("HOUR", args![null(T::Timestamp(3))], "NULL"),
+            ("HOUR", args![5], "ERROR"),
+            (
+                "EXTRACT",
+                args![lit("CENTURY"), ts("2018-03-14 01:02:03.456")],
+                "21",
+            ),
+            (
+                "EXTRACT",
+                args![lit("MILLENNIUM"), ts("2018-03-14 01:02:03.456")],
+                "3",
+            ),
+            (
+                "EXTRACT",
+                args![lit("DECADE"), ts("2018-03-14 01:02:03.456")],
+                "201",
+            ),
+            (
+                "EXTRACT",
+                args![lit("YEAR"), ts("2018-03-14 01:02:03.456")],
+                "2018",
+            ),
+            (
+                "EXTRACT",
+                args![lit("QUARTER"), ts("2018-03-14 01:02:03.456")],
+                "1",
+            ),
+            (
+                "EXTRACT",
+                args![lit("MONTH"), ts("2018-03-14 01:02:03.456")],
+                "3",
+            ),
+            (
+                "EXTRACT",
+                args![lit("WEEK"), ts("2018-03-14 01:02:03.456")],
+                "11",
+            ),
+            (
+                "EXTRACT",
+                args![lit("DAY"), ts("2018-03-14 01:02:03.456")],
+                "14",
+            ),
+            (
+                "EXTRACT",
+                args![lit("DOW"), ts("2018-03-14 01:02:03.456")],
+                "4",
+            ),
+            (
+                "EXTRACT",
+                args![lit("ISODOW"), ts("2018-03-14 01:02:03.456")],
+                "3",
+            ),
+            (
+                "EXTRACT",
+                args![lit("DOY"), ts("2018-03-14 01:02:03.456")],
+                "73",
+            ),
+            (
+                "EXTRACT",
+                args![lit("HOUR"), ts("2018-03-14 01:02:03.456")],
+                "1",
+            ),
+            (
+                "EXTRACT",
+                args![lit("MILLISECOND"), ts("2018-03-14 01:02:03.456")],
+                "3456",
+            ),
+            (
+                "EXTRACT",
+                args![lit("MICROSECOND"), ts("2018-03-14 01:02:03.456")],
+                "3456000",
+            ),
+            (
+                "EXTRACT",
+                args![lit("EPOCH"), ts("2018-03-14 01:02:03.456")],
+                "1520989323",
+            ),
+            (
+                "EXTRACT",
+                args![lit("ISOYEAR"), ts("2018-03-14 01:02:03.456")],
+                "2018",
+            ),
+            (
+                "EXTRACT",
+                args![lit("PARSEC"), ts("2018-03-14 01:02:03.456")],
+                "ERROR",
+            ),
+            ("EXTRACT", args![lit("HOUR"), day_time(93784000)], "2"),
+            ("EXTRACT", args![lit("MONTH"), months(14)], "2"),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("YEAR")],
+                "2018-01-01 00:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("QUARTER")],
+                "2018-01-01 00:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("MONTH")],
+                "2018-03-01 00:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("WEEK")],
+                "2018-03-11 00:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("DAY")],
+                "2018-03-14 00:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("HOUR")],
+                "2018-03-14 01:00:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("MINUTE")],
+                "2018-03-14 01:02:00.000",
+            ),
+            (
+                "FLOOR",
+                args![ts("2018-03-14 01:02:03.456"), lit("SECOND")],
+                "2018-03-14 01:02:03.000",
+            ),
+            (
+                "CEIL",
+                args![ts("2018-03-14 01:02:03.456"), lit("YEAR")],
+                "2019-01-01 00:00:00.000",
+            ),
+            (
+                "CEIL",
+                args![ts("2018-03-14 01:02:03.456"), lit("MONTH")],
+                "2018-04-01 00:00:00.000",
+            ),
+            (
+                "CEIL",
+                args![ts("2018-03-14 01:02:03.456"), lit("DAY")],
+                "2018-03-15 00:00:00.000",
+            ),
+            (
+                "CEIL",
+                args![ts("2018-03-14 01:02:03.456"), lit("SECOND")],
+                "2018-03-14 01:02:04.000",
+            ),
+            (
+                "CEIL",
+                args![date("2018-03-01"), lit("MONTH")],
+                "2018-03-01",
+            ),
+            (
+                "FLOOR",
+                args![date("2018-03-14"), lit("YEAR")],
+                "2018-01-01",
+            ),
+            (
+                "TIMESTAMPADD",
+                args![lit("WEEK"), 1, ts("2003-01-02 00:00:00")],
+                "2003-01-09 00:00:00.000",
+            ),
+            (
+                "TIMESTAMPADD",
+                args![lit("MONTH"), 1, date("2016-01-31")],
+                "2016-02-29",
+            ),
+            (
+                "TIMESTAMPADD",
+                args![lit("HOUR"), -1, date("2016-01-01")],
+                "2015-12-31 23:00:00.000",
+            ),
+            (
+                "TIMESTAMPADD",
+                args![lit("DAY"), null(T::Int), date("2016-01-01")],
+                "NULL",
+            ),
+            (
+                "TIMESTAMPDIFF",
+                args![
+                    lit("DAY"),
+                    ts("2003-01-02 10:00:00"),
+                    ts("2003-01-03 10:00:00")
+                ],
+                "1",
+            ),
+            (
+                "TIMESTAMPDIFF",
+                args![lit("MONTH"), date("2016-01-31"), date("2016-02-29")],
+                "1",
+            ),
+            (
+                "TIMESTAMPDIFF",
+                args![
+                    lit("YEAR"),
+                    ts("2018-01-01 00:00:00"),
+                    ts("2016-06-01 00:00:00")
+                ],
+                "-1",
+            ),
+            (
+                "TIMESTAMPDIFF",
+                args![
+                    lit("SECOND"),
+                    ts("2016-01-01 00:00:01.5"),
+                    ts("2016-01-01 00:00:00")
+                ],
+                "-1",
+            ),
+        ]);
+    }
+}

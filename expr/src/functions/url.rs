@@ -154,3 +154,84 @@ fn decode(call: &Call) -> Result<ArrayRef> {
         Some(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+
+    #[test]
+    fn parts_of_urls() {
+        check(vec![
+            (
+                "PARSE_URL",
+                args!["http://userinfo@flink.apache.org/path?query=1#Ref", "HOST"],
+                "flink.apache.org",
+            ),
+            (
+                "PARSE_URL",
+                args!["http://userinfo@flink.apache.org/path?query=1#Ref", "PATH"],
+                "/path",
+            ),
+            (
+                "PARSE_URL",
+                args!["http://userinfo@flink.apache.org/path?query=1#Ref", "QUERY"],
+                "query=1",
+            ),
+            (
+                "PARSE_URL",
+                args!["http://userinfo@flink.apache.org/path?query=1#Ref", "REF"],
+                "Ref",
+            ),
+            (
+                "PARSE_URL",
+                args![
+                    "http://userinfo@flink.apache.org/path?query=1#Ref",
+                    "PROTOCOL"
+                ],
+                "http",
+            ),
+            (
+                "PARSE_URL",
+                args!["http://userinfo@flink.apache.org/path?query=1#Ref", "FILE"],
+                "/path?query=1",
+            ),
+            (
+                "PARSE_URL",
+                args![
+                    "http://userinfo@flink.apache.org/path?query=1#Ref",
+                    "AUTHORITY"
+                ],
+                "userinfo@flink.apache.org",
+            ),
+            (
+                "PARSE_URL",
+                args![
+                    "http://userinfo@flink.apache.org/path?query=1#Ref",
+                    "USERINFO"
+                ],
+                "userinfo",
+            ),
+            (
+                "PARSE_URL",
+                args![
+                    "http://userinfo@flink.apache.org/path?query=1#Ref",
+                    "QUERY",
+                    "query"
+                ],
+                "1",
+            ),
+            ("PARSE_URL", args!["http://user:pass@host/?#", "QUERY"], ""),
+            ("PARSE_URL", args!["http://user:pass@host/?#", "FILE"], "/?"),
+            ("PARSE_URL", args!["http://user:pass@host", "QUERY"], "NULL"),
+            ("PARSE_URL", args!["http://user:pass@host", "PATH"], ""),
+            (
+                "PARSE_URL",
+                args!["invalid://user@host/file", "HOST"],
+                "NULL",
+            ),
+            ("URL_ENCODE", args!["a b&ä"], "a+b%26%C3%A4"),
+            ("URL_DECODE", args!["a+b%26%C3%A4"], "a b&ä"),
+            ("URL_DECODE", args!["%zz"], "NULL"),
+        ]);
+    }
+}

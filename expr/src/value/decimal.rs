@@ -128,7 +128,7 @@ pub(crate) fn parse(text: &str, precision: u8, scale: i8) -> Option<Option<i128>
         return None;
     }
     // Digits beyond the target's last one only round, so one of them is enough.
-    let keep = i64::from(scale) - i64::from(exponent) + whole.len() as i64;
+    let keep = i64::from(scale) + i64::from(exponent) + whole.len() as i64;
     let mut value: i128 = 0;
     let mut next = None;
     let mut overflow = false;
