@@ -192,20 +192,33 @@ fn operand(call: &Call, index: usize) -> Result<(Operand<'_>, u8, i8)> {
             let nulls = cast(array, &DataType::Int64)?;
             (Operand::Whole(longs(&nulls)?, constant), 1, 0)
         }
-        _ => (Operand::Whole(longs(array)?, constant), 19, 0),
+        integer => {
+            let precision = match integer {
+                DataType::Int8 => 3,
+                DataType::Int16 => 5,
+                DataType::Int32 => 10,
+                _ => 19,
+            };
+            (Operand::Whole(longs(array)?, constant), precision, 0)
+        }
     })
 }
 
 fn decimals(op: Arithmetic, call: &Call, precision: u8, scale: i8) -> Result<ArrayRef> {
     let (left, p1, s1) = operand(call, 0)?;
     let (right, p2, s2) = operand(call, 1)?;
+    // With this many digits the product fits as it is.
+    let exact = p1 + p2 <= precision && s1 + s2 == scale;
+    if op == Arithmetic::Times
+        && exact
+        && let Some(product) = left.times(&right).or_else(|| right.times(&left))
+    {
+        return Ok(Arc::new(product.with_data_type(call.returns.clone())));
+    }
     let result = match op {
-        // With this many digits the product fits as it is.
-        Arithmetic::Times if p1 + p2 <= precision && s1 + s2 == scale => {
-            collect(call.rows, |row| {
-                Some(Ok(Some(left.get(row)? * right.get(row)?)))
-            })
-        }
+        Arithmetic::Times if exact => collect(call.rows, |row| {
+            Some(Ok(Some(left.get(row)? * right.get(row)?)))
+        }),
         Arithmetic::Times => collect(call.rows, |row| {
             let (a, b) = (left.get(row)?, right.get(row)?);
             Some(Ok(decimal::multiply((a, s1), (b, s2), precision, scale)))

@@ -31,7 +31,7 @@ enum Pattern {
     Exact(String),
     Prefix(String),
     Suffix(String),
-    Contains(Finder<'static>),
+    Contains(Box<Finder<'static>>),
     Any(Vec<Token>),
 }
 
@@ -79,7 +79,7 @@ impl Pattern {
         Ok(match tokens.as_slice() {
             [Token::Many, inner @ .., Token::Many] if text(inner).is_some() => {
                 let text = text(inner).unwrap_or_default();
-                Self::Contains(Finder::new(text.as_bytes()).into_owned())
+                Self::Contains(Box::new(Finder::new(text.as_bytes()).into_owned()))
             }
             [Token::Many, inner @ ..] if text(inner).is_some() => {
                 Self::Suffix(text(inner).unwrap_or_default())
