@@ -30,6 +30,18 @@ lint: setup
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check bans licenses sources
 
+# What is measured, and how: docs/benchmarks.md. CHECK=20000 compares the events that both engines generate instead.
+bench-nexmark: QUERIES ?= gen,q0,q1,q2,q5,q8,q15,q16,q17
+bench-nexmark: ENGINES ?= weir,flink
+bench-nexmark: EVENTS ?= 10000000
+bench-nexmark: MODE ?= generator
+bench-nexmark: OUTPUT ?= bench-nexmark.json
+bench-nexmark: build
+	tools/setup.sh bench
+	cargo build --release -p weir-bench
+	$(CARGO_TARGET_DIR)/release/bench-nexmark --queries $(QUERIES) --engines $(ENGINES) --events $(EVENTS) --mode $(MODE) \
+		--output $(OUTPUT) $(if $(CHECK),--check $(CHECK))
+
 chart-install-test:
 	tests/chart-install.sh
 

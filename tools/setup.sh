@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and is missing: Debian packages, for the tests also the services' runtimes.
-# Usage: tools/setup.sh build|test
+# Usage: tools/setup.sh build|test|bench
 set -euo pipefail
 packages=()
 want() { # want PACKAGE COMMAND-OR-FILE
@@ -21,6 +21,12 @@ if [ "${1:-build}" = test ]; then
   want zstd zstd
   want python3 python3
   python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+fi
+if [ "${1:-build}" = bench ]; then
+  want openjdk-17-jdk-headless javac
+  want maven mvn
+  want python3-pip pip
+  want unzip unzip
 fi
 if [ ${#packages[@]} -gt 0 ]; then
   sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
