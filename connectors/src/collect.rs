@@ -175,15 +175,18 @@ impl SinkWriter for Collect {
     }
 }
 
+/// A call under way: where its frames go, and its outcome.
+type Push = (
+    mpsc::Sender<v1::ResultFrame>,
+    JoinHandle<std::result::Result<(), tonic::Status>>,
+);
+
 /// The task that owns the stream to the client. A stream is ended, and so acknowledged, at each flush.
 struct Sender {
     client: ResultServiceClient<Channel>,
     waker: SlotWaker,
     failure: Failure,
-    stream: Option<(
-        mpsc::Sender<v1::ResultFrame>,
-        JoinHandle<std::result::Result<(), tonic::Status>>,
-    )>,
+    stream: Option<Push>,
 }
 
 impl Sender {

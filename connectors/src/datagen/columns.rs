@@ -74,7 +74,7 @@ impl Generator {
             Rule::Integer { min, max } => {
                 let span = (max - min) as u128 + 1;
                 let values = rows
-                    .map(|row| min + (u128::from(draw(row)) * span >> 64).min(span - 1) as i128);
+                    .map(|row| min + ((u128::from(draw(row)) * span) >> 64).min(span - 1) as i128);
                 match field.data_type() {
                     DataType::Decimal128(precision, scale) => Arc::new(
                         Decimal128Array::from_iter_values(values)
