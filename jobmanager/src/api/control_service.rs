@@ -60,11 +60,13 @@ impl JobManagerControl for ControlService {
         leader.task_managers.forget(&request.address);
         leader.lost(&replaced).await;
         leader.heard(&request.task_manager_id, &request.address, &request.running);
+        let stale = leader.stale(&request.running);
+        log_stale(&request.task_manager_id, &stale);
         Ok(Response::new(v1::RegisterTaskManagerResponse {
             leader_term: leader.term,
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             heartbeat_timeout_ms: u64::try_from(leader.heartbeat_timeout_ms).unwrap_or_default(),
-            stale: leader.stale(&request.running),
+            stale,
         }))
     }
 
@@ -80,13 +82,24 @@ impl JobManagerControl for ControlService {
             let known = members.heartbeat(&request, leader.monotonic_ms(), leader.clock.now_ms());
             (known, members.address_of(&request.task_manager_id))
         };
-        if let Some(address) = address {
-            leader.heard(&request.task_manager_id, &address, &request.running);
+        match address {
+            Some(address) => {
+                leader.heard(&request.task_manager_id, &address, &request.running);
+            }
+            None => {
+                metrics::counter!(metric_names::FENCED, "what" => "heartbeat").increment(1);
+                tracing::warn!(
+                    task_manager = %request.task_manager_id,
+                    "refused heartbeat: its lease has ended, it has to register again"
+                );
+            }
         }
+        let stale = leader.stale(&request.running);
+        log_stale(&request.task_manager_id, &stale);
         Ok(Response::new(v1::HeartbeatResponse {
             leader_term: leader.term,
             register_again: !known,
-            stale: leader.stale(&request.running),
+            stale,
         }))
     }
 
@@ -190,6 +203,17 @@ impl ControlService {
             ));
         }
         current_attempt(&leader, fence, what).or_else(refuse)
+    }
+}
+
+/// An attempt that runs on although it is over: usual for a moment while it is torn down, and what a task manager that comes back from
+/// the dead brings along.
+fn log_stale(task_manager_id: &str, stale: &[v1::RunningAttempt]) {
+    for attempt in stale {
+        tracing::info!(
+            job = %attempt.job_id, attempt = attempt.attempt, task_manager = %task_manager_id,
+            "attempt is over and is to be torn down"
+        );
     }
 }
 

@@ -392,16 +392,16 @@ async fn record(
     state: v1::JobState,
     command: Command,
 ) -> Outgoing {
-    let error = match &command {
-        Command::SetJobState(command) => command.error.clone(),
-        Command::EndJob(command) => command.error.clone(),
-        _ => String::new(),
+    let (error, counts) = match &command {
+        Command::SetJobState(command) => (command.error.clone(), command.restart),
+        Command::EndJob(command) => (command.error.clone(), false),
+        _ => (String::new(), false),
     };
     let result = answered(leader.propose(command).await)?.map(drop);
     if result.is_ok() {
         let name = crate::meta::view::state_name(state);
         match state {
-            v1::JobState::Restarting => {
+            v1::JobState::Restarting if counts => {
                 metrics::counter!(metric_names::JOB_RESTARTS, "job" => job_id.clone()).increment(1);
                 tracing::warn!(job = %job_id, "job is {name}: {error}");
             }

@@ -8,8 +8,8 @@ use weir_proto::v1::SubtaskState;
 
 use super::Context;
 
-/// Heartbeats in a row without a word about the attempt before it counts as gone from a task manager.
-const SILENT_HEARTBEATS: u32 = 3;
+/// Words in a row without the attempt before it counts as gone from a task manager: a heartbeat can be older than a deployment.
+pub const SILENT_HEARTBEATS: u32 = 3;
 
 /// Statuses of failed subtasks in heartbeats before they count without their report.
 const BROKEN_HEARTBEATS: u32 = 20;
@@ -94,13 +94,13 @@ impl Execution {
         }
     }
 
-    /// Takes a heartbeat. A task manager that has nothing of the attempt any more has lost it.
+    /// Takes a registration or heartbeat. A task manager that has nothing of the attempt `patience` times in a row has lost it.
     pub fn heard(
         &mut self,
         context: &Context,
-        task_manager_id: &str,
-        address: &str,
+        (task_manager_id, address): (&str, &str),
         subtasks: &[v1::SubtaskStatus],
+        patience: u32,
     ) -> Result<(), Failure> {
         let replaced = context
             .slots
@@ -142,7 +142,7 @@ impl Execution {
         }
         let silent = self.silent.entry(task_manager_id.to_owned()).or_default();
         *silent += 1;
-        if *silent < SILENT_HEARTBEATS {
+        if *silent < patience {
             return Ok(());
         }
         Err(Failure {

@@ -377,6 +377,20 @@ fn a_new_leader_restarts_a_job_whose_task_managers_do_not_come() {
 }
 
 #[test]
+fn an_attempt_that_the_old_leader_did_not_deploy_is_followed_by_the_next_without_a_failure() {
+    let mut course = Course::open(&record(v1::JobState::Scheduling, 1, false));
+    let heard = Input::Heard {
+        task_manager_id: "a".to_owned(),
+        address: "a:1".to_owned(),
+        subtasks: Vec::new(),
+    };
+    // Without checkpoints a failure would be the end of this job.
+    course.does(heard, "record RESTARTING");
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release, allocate 2");
+}
+
+#[test]
 fn a_new_leader_goes_on_where_the_old_one_was() {
     for (state, attempt, expected) in [
         (v1::JobState::Restarting, 1, "tear-down"),

@@ -3,6 +3,7 @@
 use super::running::Running;
 use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
 use crate::checkpoint::storage::Restore;
+use crate::job::execution::SILENT_HEARTBEATS;
 
 /// Restoring a large state takes time; an attempt that does not get there at all is given up.
 const TIMEOUT_MS: i64 = 600_000;
@@ -47,10 +48,12 @@ impl Deploying {
                 task_manager_id,
                 address,
                 subtasks,
-            } if self.accepted => {
-                self.execution
-                    .heard(context, &task_manager_id, &address, &subtasks)
-            }
+            } if self.accepted => self.execution.heard(
+                context,
+                (&task_manager_id, &address),
+                &subtasks,
+                SILENT_HEARTBEATS,
+            ),
             Input::Lost(gone) => match context.uses_any(&gone) {
                 Some(id) => Err(lost(&id)),
                 None => Ok(()),

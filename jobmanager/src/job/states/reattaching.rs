@@ -3,10 +3,12 @@
 
 use weir_proto::v1;
 
+use super::restarting::Restarting;
 use super::running::Running;
 use super::stopping::Stopping;
 use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
 use crate::checkpoint::coordinator::Request;
+use crate::job::execution::SILENT_HEARTBEATS;
 use crate::meta::command;
 
 /// See the file's head.
@@ -47,6 +49,9 @@ impl Reattaching {
     }
 
     pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        let starting = self.recorded == v1::JobState::Scheduling;
+        // A task manager that knows this leader takes no deployment of the old one any more.
+        let patience = if starting { 1 } else { SILENT_HEARTBEATS };
         let result = match input {
             Input::Subtask {
                 subtask,
@@ -62,7 +67,7 @@ impl Reattaching {
                 subtasks,
             } => self
                 .execution
-                .heard(context, &task_manager_id, &address, &subtasks),
+                .heard(context, (&task_manager_id, &address), &subtasks, patience),
             Input::Lost(gone) => match context.uses_any(&gone) {
                 Some(id) => Err(lost(&id)),
                 None => Ok(()),
@@ -77,8 +82,13 @@ impl Reattaching {
             }),
             _ => Ok(()),
         };
-        if let Err(failure) = result {
-            return fail(context, failure);
+        match result {
+            // The old leader did not get to deploy the attempt everywhere: that is nobody's failure.
+            Err(failure) if starting && !failure.fatal => {
+                return Restarting::start_over(context, &failure.reason);
+            }
+            Err(failure) => return fail(context, failure),
+            Ok(()) => {}
         }
         if self.execution.all_run() {
             return self.attached(context);

@@ -30,6 +30,19 @@ impl Restarting {
         })
     }
 
+    /// The next attempt follows at once, and it does not count as a restart.
+    pub(super) fn start_over(context: &mut Context, why: &str) -> State {
+        tracing::info!(job = %context.job_id, attempt = context.attempt, "attempt is given up before it ran: {why}");
+        let entry = command::set_state(&context.job_id, v1::JobState::Restarting);
+        context.ask(Action::Record(v1::JobState::Restarting, entry));
+        context.waiting.clear();
+        State::Restarting(Self {
+            recorded: false,
+            torn_down: false,
+            until_ms: context.now_ms,
+        })
+    }
+
     /// An earlier leader was here: what it did not tear down is torn down now.
     pub(super) fn resume(context: &mut Context) -> State {
         let state = Self {

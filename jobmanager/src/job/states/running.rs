@@ -7,7 +7,7 @@ use super::{
     Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots, lost,
 };
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
-use crate::job::execution::subtasks_of;
+use crate::job::execution::{SILENT_HEARTBEATS, subtasks_of};
 use crate::meta::command;
 
 /// See the file's head.
@@ -71,9 +71,12 @@ impl Running {
                 task_manager_id,
                 address,
                 subtasks,
-            } => self
-                .execution
-                .heard(context, &task_manager_id, &address, &subtasks),
+            } => self.execution.heard(
+                context,
+                (&task_manager_id, &address),
+                &subtasks,
+                SILENT_HEARTBEATS,
+            ),
             Input::Lost(gone) => match context.uses_any(&gone) {
                 Some(id) => Err(lost(&id)),
                 None => Ok(()),

@@ -8,6 +8,7 @@ use super::{
     Action, Context, Execution, Failure, Input, State, fail, give_up_snapshots, lost, stop_failed,
 };
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose};
+use crate::job::execution::SILENT_HEARTBEATS;
 use crate::meta::command;
 use weir_proto::v1;
 
@@ -87,9 +88,12 @@ impl Stopping {
                 task_manager_id,
                 address,
                 subtasks,
-            } => self
-                .execution
-                .heard(context, &task_manager_id, &address, &subtasks),
+            } => self.execution.heard(
+                context,
+                (&task_manager_id, &address),
+                &subtasks,
+                SILENT_HEARTBEATS,
+            ),
             Input::Lost(gone) => match context.uses_any(&gone) {
                 Some(id) => Err(lost(&id)),
                 None => Ok(()),
