@@ -17,7 +17,7 @@ use super::function::Function;
 use super::params::{Argument, Param, Returns};
 use super::temporal_arithmetic::shift;
 use crate::coerce::types::{
-    Arithmetic, arithmetic_result, is_integer, is_interval, is_numeric, is_temporal,
+    Arithmetic, arithmetic_result, as_decimal, is_interval, is_numeric, is_temporal,
     temporal_result,
 };
 use crate::value::decimal;
@@ -74,10 +74,10 @@ fn result(op: Arithmetic, arguments: &[Argument]) -> Result<LogicalType> {
     }
 }
 
-/// Of integers the divisor's type, since the rest is smaller than the divisor.
+/// Of whole numbers the divisor's type, since the rest is smaller than the divisor.
 fn modulo_result(arguments: &[Argument]) -> Result<LogicalType> {
     let (left, right) = (&arguments[0].logical_type, &arguments[1].logical_type);
-    if is_integer(left) && is_integer(right) {
+    if let (Some((_, 0)), Some((_, 0))) = (as_decimal(left), as_decimal(right)) {
         return Ok(right.clone());
     }
     result(Arithmetic::Modulo, arguments)
@@ -99,6 +99,10 @@ fn compute(op: Arithmetic, call: &Call) -> Result<ArrayRef> {
         DataType::Duration(_) | DataType::Interval(_) => intervals(op, call),
         DataType::Float32 | DataType::Float64 => floats(op, call),
         _ if left.is_integer() && right.is_integer() => integers(op, call),
+        narrower if narrower.is_integer() => {
+            let rest = decimals(op, call, 38, 0)?;
+            Ok(cast(&rest, narrower)?)
+        }
         other => exec_err!("there is no {left} {} {right} as {other}", op.symbol()),
     }
 }
@@ -207,13 +211,14 @@ fn operand(call: &Call, index: usize) -> Result<(Operand<'_>, u8, i8)> {
 fn decimals(op: Arithmetic, call: &Call, precision: u8, scale: i8) -> Result<ArrayRef> {
     let (left, p1, s1) = operand(call, 0)?;
     let (right, p2, s2) = operand(call, 1)?;
+    let data_type = DataType::Decimal128(precision, scale);
     // With this many digits the product fits as it is.
     let exact = p1 + p2 <= precision && s1 + s2 == scale;
     if op == Arithmetic::Times
         && exact
         && let Some(product) = left.times(&right).or_else(|| right.times(&left))
     {
-        return Ok(Arc::new(product.with_data_type(call.returns.clone())));
+        return Ok(Arc::new(product.with_data_type(data_type)));
     }
     let result = match op {
         Arithmetic::Times if exact => collect(call.rows, |row| {
@@ -243,7 +248,7 @@ fn decimals(op: Arithmetic, call: &Call, precision: u8, scale: i8) -> Result<Arr
             Some(Ok(modulo((a, s1), (b, s2), precision, scale)))
         }),
     }?;
-    Ok(Arc::new(result.with_data_type(call.returns.clone())))
+    Ok(Arc::new(result.with_data_type(data_type)))
 }
 
 /// `None` is a NULL operand, `Ok(None)` an overflow, which is NULL too.

@@ -150,16 +150,15 @@ fn quote(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// What is no quoted JSON string stays as it is.
+/// What is not in quotes, or has an escape that is none, stays as it is.
 fn unquote(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
     texts(call.rows, |row, out| {
         let text = text.get(row)?;
-        let inner = if text.starts_with('"') {
-            json::unquote(text)
-        } else {
-            None
-        };
+        let quoted = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        let inner = quoted.and_then(json::unescape);
         put(out, inner.as_deref().unwrap_or(text));
         Some(())
     })
@@ -308,6 +307,9 @@ mod tests {
             ("JSON_QUOTE", args!["≠ \" x"], "\"\\u2260 \\\" x\""),
             ("JSON_UNQUOTE", args!["\"[\\u0041]\""], "[A]"),
             ("JSON_UNQUOTE", args!["[}"], "[}"),
+            ("JSON_UNQUOTE", args!["\"\"\""], "\""),
+            ("JSON_UNQUOTE", args!["\""], "\""),
+            ("JSON_UNQUOTE", args!["\"\\uzzzz\""], "\"\\uzzzz\""),
             ("JSON_STRING", args!["a\"b"], "\"a\\\"b\""),
             ("JSON_STRING", args![texts(&["a", "NULL"])], "[\"a\",null]"),
             ("JSON_STRING", args![1.5], "1.5"),

@@ -457,7 +457,7 @@ fn rand_double(call: &Call) -> Result<ArrayRef> {
     };
     let mut random = None;
     numbers::<Float64Type>(call.rows, |row| {
-        let seed = i64::from(seeds.get(row).unwrap_or(0));
+        let seed = i64::from(seeds.get(row)?);
         if seeds.constant {
             return Some(random.get_or_insert_with(|| JavaRandom::new(seed)).double());
         }
@@ -544,6 +544,10 @@ mod tests {
             ("LN", args![1], "0.0"),
             ("LOG10", args![100], "2.0"),
             ("LOG2", args![8], "3.0"),
+            ("LOG2", args![10], "3.3219280948873626"),
+            ("LOG", args![10], "2.302585092994046"),
+            ("LOG", args![1, 100], "Infinity"),
+            ("LOG", args![-1], "NaN"),
             ("LOG", args![2, 8], "3.0"),
             ("LOG", args![1], "0.0"),
             ("LN", args![0], "-Infinity"),
@@ -561,10 +565,14 @@ mod tests {
             ("MOD", args![-17, 5], "-2"),
             ("MOD", args![17i64, 5], "2"),
             ("MOD", args![dec("5.5", 3, 1), 2], "1.5"),
+            ("MOD", args![dec("1514356320000", 19, 0), 7], "6"),
+            ("MOD", args![17, dec("5", 2, 0)], "2"),
             ("MOD", args![1, 0], "ERROR"),
             ("MOD", args![null(T::Int), 5], "NULL"),
             ("RAND", args![1], "0.7308781907032909"),
             ("RAND_INTEGER", args![1, 10], "5"),
+            ("RAND", args![null(T::Int)], "NULL"),
+            ("RAND_INTEGER", args![3, 99], "50"),
             ("RAND_INTEGER", args![0], "ERROR"),
         ]);
     }

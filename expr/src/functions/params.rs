@@ -4,7 +4,7 @@ use datafusion_common::{Result, ScalarValue, plan_err};
 use weir_dataflow::types::LogicalType;
 
 use super::function::Function;
-use crate::coerce::types::{STRING, common_type, is_numeric};
+use crate::coerce::types::{STRING, common_type, is_interval, is_numeric};
 
 /// An argument as far as planning knows it.
 #[derive(Debug, Clone)]
@@ -56,6 +56,8 @@ pub(crate) enum Param {
     TextOrNumeric,
     /// DATE, TIME, TIMESTAMP or TIMESTAMP_LTZ, as it is; a string becomes a TIMESTAMP(3).
     Temporal,
+    /// As `Temporal`, or an interval as it is.
+    TemporalOrInterval,
     Array,
     Map,
     /// ARRAY, MAP or MULTISET.
@@ -138,6 +140,8 @@ impl Param {
                 T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampLtz(_) => Some(given.clone()),
                 _ => (null || text).then_some(T::Timestamp(3)),
             },
+            Self::TemporalOrInterval if is_interval(given) => Some(given.clone()),
+            Self::TemporalOrInterval => Self::Temporal.accept(index, given, context),
             Self::Array => same_or(matches!(given, T::Array(_)), T::Null),
             Self::Map => same_or(matches!(given, T::Map(..) | T::Multiset(_)), T::Null),
             Self::Collection => same_or(
@@ -165,6 +169,7 @@ impl Param {
             Self::TextOrBytes => "a STRING or BYTES",
             Self::TextOrNumeric => "a STRING or a number",
             Self::Temporal => "a DATE, TIME or TIMESTAMP",
+            Self::TemporalOrInterval => "a DATE, TIME, TIMESTAMP or INTERVAL",
             Self::Array => "an ARRAY",
             Self::Map => "a MAP",
             Self::Collection => "an ARRAY or a MAP",

@@ -19,13 +19,15 @@ use crate::value::calendar::{self, MILLIS_PER_DAY, Point};
 
 use LogicalType as T;
 
-const ONE: &[Param] = &[Param::Temporal];
+const ONE: &[Param] = &[Param::TemporalOrInterval];
 const EXTRACT: &[Param] = &[Param::Text, Param::Any];
 const ADD: &[Param] = &[Param::Text, Param::BigInt, Param::Temporal];
 const DIFF: &[Param] = &[Param::Text, Param::Temporal, Param::Temporal];
 
 pub(super) fn functions() -> Vec<Function> {
-    let field = |name, kernel: Kernel| Function::new(name, ONE, T::BigInt, kernel).strict();
+    let field = |name, kernel: Kernel| {
+        Function::new(name, ONE, Returns::Rule(field_result), kernel).strict()
+    };
     vec![
         field("YEAR", |call| extract_from(call, 0, Unit::Year)),
         field("QUARTER", |call| extract_from(call, 0, Unit::Quarter)),
@@ -59,6 +61,15 @@ fn literal_unit(call: &Call) -> Result<Unit> {
         Some(unit) => Ok(unit),
         None => exec_err!("'{name}' is no unit of time"),
     }
+}
+
+/// HOUR and its like take an interval, too.
+fn field_result(arguments: &[Argument]) -> Result<LogicalType> {
+    let from = &arguments[0].logical_type;
+    if is_temporal(from) || is_interval(from) {
+        return Ok(T::BigInt);
+    }
+    plan_err!("a field is taken of a DATE, TIME, TIMESTAMP or INTERVAL, not of {from}")
 }
 
 fn extract_result(arguments: &[Argument]) -> Result<LogicalType> {
@@ -117,7 +128,7 @@ fn extract_interval(array: &ArrayRef, unit: Unit) -> Result<ArrayRef> {
                 Unit::Hour => millis / 3_600_000 % 24,
                 Unit::Minute => millis / 60_000 % 60,
                 Unit::Second => millis / 1000 % 60,
-                Unit::Millisecond => millis % 60_000,
+                Unit::Millisecond => millis % 1000,
                 _ => 0,
             })
         }
@@ -128,7 +139,7 @@ fn extract_interval(array: &ArrayRef, unit: Unit) -> Result<ArrayRef> {
 fn field(point: Point, unit: Unit) -> i64 {
     let (year, month, day) = calendar::civil(point.day);
     let seconds = point.nanos / 1_000_000_000;
-    let in_minute = point.nanos % 60_000_000_000;
+    let fraction = point.nanos % 1_000_000_000;
     let weekday = calendar::iso_weekday(point.day);
     match unit {
         Unit::Millennium => (year + 999).div_euclid(1000),
@@ -146,9 +157,9 @@ fn field(point: Point, unit: Unit) -> i64 {
         Unit::Hour => seconds / 3600,
         Unit::Minute => seconds / 60 % 60,
         Unit::Second => seconds % 60,
-        Unit::Millisecond => in_minute / 1_000_000,
-        Unit::Microsecond => in_minute / 1_000,
-        Unit::Nanosecond => in_minute,
+        Unit::Millisecond => fraction / 1_000_000,
+        Unit::Microsecond => fraction / 1_000,
+        Unit::Nanosecond => fraction,
         Unit::Epoch => point.day * 86_400 + seconds,
     }
 }
@@ -165,7 +176,7 @@ fn add_result(arguments: &[Argument]) -> Result<LogicalType> {
         _ => 0,
     };
     Ok(match given {
-        T::Date if below_day => T::Timestamp(3.max(digits)),
+        T::Date if below_day => T::Timestamp(6.max(digits)),
         T::Timestamp(p) => T::Timestamp((*p).max(digits)),
         T::TimestampLtz(p) => T::TimestampLtz((*p).max(digits)),
         other => other.clone(),
@@ -267,6 +278,8 @@ mod tests {
             ("HOUR", args![of("13:14:15", T::Time(0))], "13"),
             ("HOUR", args![null(T::Timestamp(3))], "NULL"),
             ("HOUR", args![5], "ERROR"),
+            ("HOUR", args![day_time(93784000)], "2"),
+            ("YEAR", args![months(26)], "2"),
             (
                 "EXTRACT",
                 args![lit("CENTURY"), ts("2018-03-14 01:02:03.456")],
@@ -330,12 +343,12 @@ mod tests {
             (
                 "EXTRACT",
                 args![lit("MILLISECOND"), ts("2018-03-14 01:02:03.456")],
-                "3456",
+                "456",
             ),
             (
                 "EXTRACT",
                 args![lit("MICROSECOND"), ts("2018-03-14 01:02:03.456")],
-                "3456000",
+                "456000",
             ),
             (
                 "EXTRACT",
@@ -437,7 +450,7 @@ mod tests {
             (
                 "TIMESTAMPADD",
                 args![lit("HOUR"), -1, date("2016-01-01")],
-                "2015-12-31 23:00:00.000",
+                "2015-12-31 23:00:00.000000",
             ),
             (
                 "TIMESTAMPADD",

@@ -184,6 +184,22 @@ pub(crate) fn unquote(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }
 
+/// What stands between the quotes of a string; quotes in it may stand alone, as Flink lets them.
+pub(crate) fn unescape(inner: &str) -> Option<String> {
+    let mut strict = String::with_capacity(inner.len() + 2);
+    let mut escaped = false;
+    strict.push('"');
+    for c in inner.chars() {
+        if c == '"' && !escaped {
+            strict.push('\\');
+        }
+        escaped = c == '\\' && !escaped;
+        strict.push(c);
+    }
+    strict.push('"');
+    unquote(&strict)
+}
+
 /// A string as JSON.
 pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
