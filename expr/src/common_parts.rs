@@ -1,7 +1,7 @@
 //! Sub-expressions that occur more than once in a projection, to be computed once a batch.
 //!
-//! Invariant: only what is computed for every row anyway is taken out. A branch of CASE, the right side of AND and OR, and later arguments
-//! of COALESCE or IF may be there to keep an error away (`CASE WHEN x <> 0 THEN 1 / x END`), so nothing is taken out of them.
+//! Invariant: only what is computed for every row anyway is taken out. A branch of CASE and the right side of AND and OR may be there to
+//! keep an error away (`CASE WHEN x <> 0 THEN 1 / x END`), so an occurrence there counts only for functions that can't fail.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,12 +55,12 @@ pub(crate) fn extract(exprs: Vec<Expr>) -> Result<(Vec<Expr>, CommonParts)> {
     let mut seen: HashMap<Expr, Seen> = HashMap::new();
     let mut width = 0;
     for expr in &exprs {
-        count(expr, &mut seen);
+        count(expr, true, &mut seen);
         width = width.max(columns_read(expr));
     }
     let mut found: Vec<(Expr, usize)> = seen
         .into_iter()
-        .filter(|(_, seen)| seen.times > 1)
+        .filter(|(_, seen)| seen.always && seen.times > 1)
         .map(|(expr, seen)| (expr, seen.size))
         .collect();
     if found.is_empty() {
@@ -83,34 +83,64 @@ pub(crate) fn extract(exprs: Vec<Expr>) -> Result<(Vec<Expr>, CommonParts)> {
 
 struct Seen {
     times: usize,
+    /// One of the occurrences is computed for every row.
+    always: bool,
     size: usize,
 }
 
 /// Counts the occurrences below `expr`; returns the number of nodes, or `None` if the expression may differ from call to call.
-fn count(expr: &Expr, seen: &mut HashMap<Expr, Seen>) -> Option<usize> {
-    if expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some() {
+fn count(expr: &Expr, always: bool, seen: &mut HashMap<Expr, Seen>) -> Option<usize> {
+    if is_leaf(expr) {
         return Some(1);
     }
     let mut size = Some(1);
-    let always = always_evaluated(expr);
+    let evaluated = always_evaluated(expr);
     for (index, child) in expr.children().into_iter().enumerate() {
-        let child_size = if index < always {
-            count(child, seen)
-        } else {
-            (!is_volatile(child)).then_some(1)
-        };
+        let child_size = count(child, always && index < evaluated, seen);
         size = size.zip(child_size).map(|(a, b)| a + b);
     }
     let size = size.filter(|_| !expr.is_volatile_node())?;
-    let entry = seen
-        .entry(Arc::clone(expr))
-        .or_insert(Seen { times: 0, size });
-    entry.times += 1;
+    if always || can_not_fail(expr) {
+        let entry = seen.entry(Arc::clone(expr)).or_insert(Seen {
+            times: 0,
+            always: false,
+            size,
+        });
+        entry.times += 1;
+        entry.always |= always;
+    }
     Some(size)
 }
 
-fn is_volatile(expr: &Expr) -> bool {
-    expr.is_volatile_node() || expr.children().into_iter().any(is_volatile)
+/// Functions that have a value, or NULL, for all values of their arguments.
+const TOTAL: [&str; 16] = [
+    "LOWER",
+    "UPPER",
+    "BTRIM",
+    "CHAR_LENGTH",
+    "SUBSTRING",
+    "SPLIT_INDEX",
+    "REPLACE",
+    "__field",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "YEAR",
+    "MONTH",
+    "DAYOFMONTH",
+    "MD5",
+    "__like",
+];
+
+fn can_not_fail(expr: &Expr) -> bool {
+    match expr.downcast_ref::<ScalarFunctionExpr>() {
+        Some(call) => TOTAL.contains(&call.fun().name()) && call.args().iter().all(can_not_fail),
+        None => is_leaf(expr),
+    }
+}
+
+fn is_leaf(expr: &Expr) -> bool {
+    expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some()
 }
 
 /// How many of the first children are evaluated for each row.

@@ -219,6 +219,44 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_can_not_fail_are_shared_with_branches() {
+        use datafusion_physical_expr::ScalarFunctionExpr;
+        let batch = input();
+        let schema_in = batch.schema();
+        let text = cast_with_options(batch.column(1), &DataType::Utf8, &CastOptions::default());
+        let field = Field::new("b", DataType::Utf8, true);
+        let batch = RecordBatch::try_new(schema(vec![field]), vec![text.unwrap()]).unwrap();
+        assert_ne!(batch.schema(), schema_in);
+        let lower = || -> Arc<dyn PhysicalExpr> {
+            let field = Arc::new(Field::new("LOWER", DataType::Utf8, true));
+            let function = crate::functions::lookup("LOWER").unwrap();
+            let args = vec![col("b", &batch.schema()).unwrap()];
+            Arc::new(ScalarFunctionExpr::new(
+                "LOWER",
+                function,
+                args,
+                field,
+                Arc::default(),
+            ))
+        };
+        let is = |text: &str| {
+            binary(lower(), Operator::Eq, lit(text.to_owned()), &batch.schema()).unwrap()
+        };
+        let branches = vec![(is("x"), lit(1i64)), (is("z"), lit(2i64))];
+        let exprs = vec![case(None, branches, None).unwrap()];
+        let (exprs, common) = common_parts::extract(exprs).unwrap();
+        assert!(
+            exprs[0].to_string().matches("LOWER").next().is_none(),
+            "{}",
+            exprs[0]
+        );
+        let extended = common.extend(&batch).unwrap().unwrap();
+        let found = evaluate(exprs[0].as_ref(), &extended).unwrap();
+        let found: Vec<_> = found.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(found, [Some(1), None, Some(2)]);
+    }
+
+    #[test]
     fn common_parts_leave_guarded_branches_alone() {
         let batch = input();
         let schema_in = batch.schema();

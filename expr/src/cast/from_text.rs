@@ -32,14 +32,14 @@ pub(super) fn cast(array: &ArrayRef, to: &LogicalType, casting: &Casting) -> Res
         T::Decimal(precision, scale) => casting
             .read::<Decimal128Type>(array, to, |text| decimal::parse(text, *precision, *scale)),
         T::Date => casting.read::<Date32Type>(array, to, |text| {
-            let point = calendar::parse_timestamp(text)?;
-            i32::try_from(point.day).ok().map(Some)
+            let day = match text.split_once([' ', 'T']) {
+                Some(_) => calendar::parse_timestamp(text)?.day,
+                None => calendar::parse_date(text)?,
+            };
+            i32::try_from(day).ok().map(Some)
         }),
         T::Time(precision) => casting.read::<Time32MillisecondType>(array, to, |text| {
-            let nanos = match text.split_once([' ', 'T']) {
-                Some(_) => calendar::parse_timestamp(text)?.nanos,
-                None => calendar::parse_time(text)?,
-            };
+            let nanos = calendar::parse_time(text)?;
             let cut = Point { day: 0, nanos }.truncated((*precision).min(3));
             Some(Some((cut.nanos / 1_000_000) as i32))
         }),

@@ -16,7 +16,7 @@ use arrow::array::{AsArray, PrimitiveBuilder};
 use datafusion_common::{Result, exec_err};
 use weir_dataflow::types::LogicalType;
 
-use crate::coerce::types::{is_exact, is_integer, is_numeric, is_temporal, is_text};
+use crate::coerce::types::{is_integer, is_numeric, is_temporal, is_text};
 use crate::value::zone::Zone;
 
 use LogicalType as T;
@@ -68,8 +68,6 @@ pub fn is_castable(from: &LogicalType, to: &LogicalType) -> bool {
         }
         (T::Boolean, _) => is_numeric(to),
         (_, T::Boolean) => is_numeric(from),
-        (T::IntervalYearMonth | T::IntervalDayTime, _) => is_exact(to),
-        (_, T::IntervalYearMonth | T::IntervalDayTime) => is_exact(from),
         (T::Array(a), T::Array(b)) | (T::Multiset(a), T::Multiset(b)) => {
             is_castable(&a.logical_type, &b.logical_type)
         }

@@ -1,4 +1,4 @@
-//! Numbers, booleans and intervals among each other: Java's narrowing (integers wrap, doubles saturate), HALF_UP into DECIMAL.
+//! Numbers and booleans among each other: Java's narrowing (integers wrap, doubles saturate), HALF_UP into DECIMAL.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
 };
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, DurationMillisecondType, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType,
+    ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type,
 };
 use datafusion_common::{Result, exec_err};
 use weir_dataflow::types::LogicalType;
 
-use crate::coerce::types::{is_integer, is_interval, is_numeric};
+use crate::coerce::types::{is_integer, is_numeric};
 use crate::value::{decimal, floating};
 
 use LogicalType as T;
 
 /// Numbers, and what is cast as if it were one.
 pub(super) fn is_numeric_layout(logical_type: &LogicalType) -> bool {
-    is_numeric(logical_type) || is_interval(logical_type) || *logical_type == T::Boolean
+    is_numeric(logical_type) || *logical_type == T::Boolean
 }
 
 /// The source in one of three widths.
@@ -38,10 +38,6 @@ fn source(array: &ArrayRef, from: &LogicalType) -> Result<Source> {
         }
         T::Decimal(_, scale) => {
             Source::Decimal(array.as_primitive::<Decimal128Type>().clone(), *scale)
-        }
-        T::IntervalYearMonth => {
-            let months = array.as_primitive::<IntervalYearMonthType>();
-            Source::Whole(months.unary(i64::from))
         }
         _ => Source::Whole(whole(array)?.as_primitive::<Int64Type>().clone()),
     })
@@ -67,16 +63,6 @@ pub(super) fn cast(array: &ArrayRef, from: &LogicalType, to: &LogicalType) -> Re
         T::Float => Arc::new(widen::<Float32Type>(&source, |v| v as f32)),
         T::Double => Arc::new(widen::<Float64Type>(&source, |v| v)),
         T::Decimal(precision, scale) => to_decimal(&source, *precision, *scale)?,
-        T::IntervalYearMonth => Arc::new(narrow::<IntervalYearMonthType>(
-            &source,
-            |v| v as i32,
-            |v| v as i32,
-        )),
-        T::IntervalDayTime => Arc::new(narrow::<DurationMillisecondType>(
-            &source,
-            |v| v,
-            |v| v as i64,
-        )),
         T::Boolean => to_boolean(array, from)?,
         _ => return exec_err!("there is no cast from {from} to {to}"),
     })

@@ -120,7 +120,7 @@ impl Coercer {
             .map(|arg| self.local(name, arg?, schema))
             .collect::<Result<Vec<_>>>()?;
         match name {
-            "COALESCE" | "IFNULL" => Ok(coalesce(args)),
+            "COALESCE" | "IFNULL" if !args.iter().skip(1).all(is_at_hand) => Ok(coalesce(args)),
             "IF" => Ok(if_else(args)),
             "NULLIF" => self.null_if(args, schema),
             _ => Ok(Expr::ScalarFunction(ScalarFunction {
@@ -284,6 +284,11 @@ fn case_of(branches: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {
         when_then_expr: branches.into_iter().map(boxed).collect(),
         else_expr: otherwise.map(Box::new),
     })
+}
+
+/// Costs nothing and can't fail.
+fn is_at_hand(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_) | Expr::Literal(..))
 }
 
 /// The first that is not NULL; those behind it are not evaluated.

@@ -163,6 +163,12 @@ fn casts_as_in_flink() {
         ("yes".into(), T::Boolean, "TRUE"),
         ("F".into(), T::Boolean, "FALSE"),
         ("2020-1-2".into(), T::Date, "2020-01-02"),
+        (
+            "2020-01-02 12:34:56.123456789".into(),
+            T::Date,
+            "2020-01-02",
+        ),
+        ("123".into(), T::Date, "0123-01-01"),
         ("10:11:12".into(), T::Time(0), "10:11:12"),
         (
             "2020-01-02 03:04:05.6789".into(),
@@ -214,6 +220,9 @@ fn casts_as_in_flink() {
         (Arg::from("abc"), T::Int),
         ("300".into(), T::TinyInt),
         ("2020-13-01".into(), T::Date),
+        ("2020-01-01 10:00:00".into(), T::Time(0)),
+        ("123".into(), T::Timestamp(3)),
+        (months(3), T::Int),
         ("maybe".into(), T::Boolean),
         (1.into(), T::Date),
         (true.into(), T::Date),

@@ -1,20 +1,19 @@
-//! COALESCE, IF and their like, GREATEST and LEAST. The former are rewritten to CASE by coercion, which leaves branches alone that are
-//! not taken; they are here for their names and types.
+//! COALESCE, IF and their like, GREATEST and LEAST. The former are mostly rewritten to CASE by coercion, which leaves branches alone that
+//! are not taken; they are here for their names and types.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, make_comparator};
-use arrow::compute::{SortOptions, interleave};
-use datafusion_common::{Result, internal_err, plan_err};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{SortOptions, interleave, is_null};
+use datafusion_common::{Result, internal_err};
 use weir_dataflow::types::LogicalType;
 
 use super::call::Call;
 use super::function::Function;
-use super::params::{Argument, Param, Returns};
+use super::params::{Param, Returns};
 use crate::coerce::types::STRING;
-
-use LogicalType as T;
 
 const COMMON: &[Param] = &[Param::Common];
 const TWO_COMMON: &[Param] = &[Param::Common, Param::Common];
@@ -22,13 +21,10 @@ const IF: &[Param] = &[Param::Boolean, Param::Common, Param::Common];
 
 pub(super) fn functions() -> Vec<Function> {
     vec![
-        Function::new("COALESCE", COMMON, Returns::Common, rewritten)
+        Function::new("COALESCE", COMMON, Returns::Common, coalesce)
             .variadic()
-            .null_if_all_are()
-            .lazy(),
-        Function::new("IFNULL", TWO_COMMON, Returns::Common, rewritten)
-            .null_if_all_are()
-            .lazy(),
+            .null_if_all_are(),
+        Function::new("IFNULL", TWO_COMMON, Returns::Common, coalesce).null_if_all_are(),
         Function::new(
             "NULLIF",
             &[Param::Any, Param::Any],
@@ -48,20 +44,24 @@ pub(super) fn functions() -> Vec<Function> {
         .variadic()
         .strict(),
         Function::new("TYPEOF", &[Param::Any, Param::Boolean], STRING, type_of).optional(1),
-        Function::new("__raise", &[Param::Text], Returns::Rule(never), raise),
     ]
 }
 
 fn rewritten(_: &Call) -> Result<ArrayRef> {
-    internal_err!("COALESCE, IFNULL, NULLIF and IF are CASE after coercion")
+    internal_err!("NULLIF and IF are CASE after coercion")
 }
 
-fn never(_: &[Argument]) -> Result<LogicalType> {
-    Ok(T::Null)
-}
-
-fn raise(call: &Call) -> Result<ArrayRef> {
-    plan_err!("{}", call.literal(0)?)
+/// Only where the arguments behind the first cost nothing; coercion makes all others a CASE.
+fn coalesce(call: &Call) -> Result<ArrayRef> {
+    let mut found = call.array(0)?;
+    for index in 1..call.len() {
+        if found.null_count() == 0 {
+            break;
+        }
+        let missing = is_null(&found)?;
+        found = zip(&missing, &call.array(index)?, &found)?;
+    }
+    Ok(found)
 }
 
 /// NULL if any argument is.

@@ -156,12 +156,13 @@ fn to_date(call: &Call) -> Result<ArrayRef> {
     let plain = call.len() == 1;
     numbers::<Date32Type>(call.rows, |row| {
         let text = text.get(row)?;
-        let point = if plain {
-            read_text(text, None)?
+        let day = if plain {
+            let date = text.trim().split([' ', 'T']).next()?;
+            calendar::parse_date(date)?
         } else {
-            read_text(text, Some(&*patterns.get(row)?))?
+            patterns.get(row)?.read(text)?.day
         };
-        i32::try_from(point.day).ok()
+        i32::try_from(day).ok()
     })
 }
 

@@ -175,15 +175,15 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
     valid.then(|| (hour * 3600 + minute * 60 + second) * 1_000_000_000 + nanos)
 }
 
-/// Reads a date, or a date and a time parted by a blank or a T.
+/// Reads a date with all its parts, or such a date and a time parted by a blank or a T.
 pub(crate) fn parse_timestamp(text: &str) -> Option<Point> {
-    let Some(at) = text.find([' ', 'T']) else {
-        return parse_date(text).map(|day| Point { day, nanos: 0 });
+    let (date, nanos) = match text.find([' ', 'T']) {
+        None => (text, 0),
+        Some(at) => (&text[..at], parse_time(&text[at + 1..])?),
     };
-    Some(Point {
-        day: parse_date(&text[..at])?,
-        nanos: parse_time(&text[at + 1..])?,
-    })
+    let complete = date.trim_start_matches('-').matches('-').count() == 2;
+    let day = complete.then(|| parse_date(date)).flatten()?;
+    Some(Point { day, nanos })
 }
 
 struct Digits<'a> {
@@ -283,5 +283,7 @@ mod tests {
             })
         );
         assert_eq!(parse_timestamp("x"), None);
+        assert_eq!(parse_timestamp("2024-01"), None);
+        assert_eq!(parse_date("2024"), Some(days(2024, 1, 1)));
     }
 }
