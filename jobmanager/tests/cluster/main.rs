@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fake_task_manager;
+mod tls;
 
 use std::future::Future;
 use std::path::Path;
