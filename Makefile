@@ -17,6 +17,7 @@ run: setup
 
 test:
 	tools/setup.sh test
+	cargo build -p weir
 	cargo test --workspace --no-fail-fast
 
 build: setup

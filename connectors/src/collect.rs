@@ -1,11 +1,13 @@
 //! `collect`: sends rows to the client that runs a bare SELECT. Made by the planner, not by users.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,6 +77,7 @@ pub(crate) fn open(
         attempt: context.info.attempt.0,
         subtask: context.info.subtask,
         commands,
+        waiting: VecDeque::new(),
         failure,
         task,
         runtime: context.runtime.clone(),
@@ -124,15 +127,33 @@ struct Collect {
     attempt: u64,
     subtask: u32,
     commands: mpsc::Sender<Command>,
+    waiting: VecDeque<v1::ResultFrame>,
     failure: Failure,
     task: JoinHandle<()>,
     runtime: Handle,
 }
 
+impl Collect {
+    fn send_waiting(&mut self) -> Result<()> {
+        while let Some(frame) = self.waiting.pop_front() {
+            match self.commands.try_send(Command::Frame(frame)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Command::Frame(frame))) => {
+                    self.waiting.push_front(frame);
+                    return Ok(());
+                }
+                Err(error) => return Err(external(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SinkWriter for Collect {
     fn ready(&mut self) -> Result<bool> {
         self.failure.check()?;
-        Ok(self.commands.capacity() > 0)
+        self.send_waiting()?;
+        Ok(self.waiting.is_empty())
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
@@ -145,18 +166,25 @@ impl SinkWriter for Collect {
             ipc_stream: writer.into_inner()?,
             row_kinds: batch.kinds_to_bytes(),
         };
-        self.commands
-            .try_send(Command::Frame(frame))
-            .map_err(|error| external(error.to_string()))
+        // One input of an operator in front may give several batches: the ones that find no room wait here.
+        self.waiting.push_back(frame);
+        self.send_waiting()
     }
 
     fn prepare(&mut self, _: u64) -> Result<Deferred<Vec<Bytes>>> {
         self.failure.check()?;
+        let waiting = std::mem::take(&mut self.waiting);
         let (commands, runtime) = (self.commands.clone(), self.runtime.clone());
         Ok(Box::new(move || {
             runtime.block_on(async {
                 let (done, flushed) = oneshot::channel();
                 let gone = |_| external("it has gone away".to_owned());
+                for frame in waiting {
+                    commands
+                        .send(Command::Frame(frame))
+                        .await
+                        .map_err(|_| external("it has gone away".to_owned()))?;
+                }
                 commands
                     .send(Command::Flush(done))
                     .await

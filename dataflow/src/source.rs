@@ -47,6 +47,11 @@ pub trait SourceReader: Send {
         Ok(())
     }
 
+    /// The reader does not know its splits yet: it may turn out to have some, so it holds the watermark back.
+    fn is_discovering(&self) -> bool {
+        false
+    }
+
     /// Stops threads and closes connections.
     fn close(&mut self) {}
 }

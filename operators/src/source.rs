@@ -137,7 +137,9 @@ impl SourceOperator {
 
     /// No split is active: this subtask does not hold the watermark back.
     pub fn is_idle(&self, now_ms: i64) -> bool {
-        self.watermark_expr.is_some() && self.watermarks.is_idle(now_ms)
+        self.watermark_expr.is_some()
+            && !self.reader.is_discovering()
+            && self.watermarks.is_idle(now_ms)
     }
 
     /// Whether it was ended by [`Self::stop`] rather than by its input: no last watermark follows then.

@@ -61,5 +61,8 @@ fn a_job_goes_on_from_its_savepoint_at_other_parallelisms() {
         from = Some(path);
     }
     producer.join().unwrap().unwrap();
-    stream.check().unwrap();
+    if let Err(error) = stream.check() {
+        let logs = cluster.keep_logs();
+        panic!("logs in {}: {error:#}", logs.display());
+    }
 }

@@ -1,6 +1,6 @@
 //! The thread that talks to the brokers: finds partitions, resolves offsets, fetches records and hands them over by a bounded queue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -133,6 +133,7 @@ impl Fetcher {
             waker: context.waker.clone(),
             numbers: HashMap::new(),
             splits: Vec::new(),
+            confirming: HashSet::new(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("kafka-fetch-{}", info.subtask))
@@ -214,6 +215,8 @@ struct Worker {
     waker: SlotWaker,
     numbers: HashMap<(String, i32), u32>,
     splits: Vec<Split>,
+    /// Bounded splits that may be at their end: it is met once more, or a record comes.
+    confirming: HashSet<u32>,
 }
 
 impl Worker {
@@ -284,6 +287,11 @@ impl Worker {
         if message.offset() >= split.stop_offset || split.is_finished() {
             return self.finish(number, open);
         }
+        // A seek may bring back what is here already.
+        if message.offset() < split.next_offset {
+            return Ok(());
+        }
+        self.confirming.remove(&number);
         split.next_offset = message.offset() + 1;
         let finished = split.is_finished();
         let records = open
@@ -337,9 +345,21 @@ impl Worker {
             if split.stop_offset == i64::MAX {
                 continue;
             }
+            if self.confirming.remove(&number) {
+                self.finish(number, &mut HashMap::new())?;
+                continue;
+            }
+            // This end may be of long ago, with records behind it since. Only an end that is met after the partition was seen to
+            // reach the stop offset counts: read on from here, and wait for it.
             let (_, high) = watermarks(consumer, &split.topic, partition)?;
             if high >= split.stop_offset {
-                self.finish(number, &mut HashMap::new())?;
+                let offset = Offset::Offset(split.next_offset);
+                consumer
+                    .seek(&split.topic, partition, offset, REQUEST_TIMEOUT)
+                    .map_err(|error| {
+                        external(format!("cannot seek in '{}': {error}", split.topic))
+                    })?;
+                self.confirming.insert(number);
             }
         }
         Ok(())

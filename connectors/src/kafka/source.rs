@@ -30,6 +30,7 @@ pub struct KafkaSource {
     /// By the number that events carry; finished ones stay, so that their state is kept.
     splits: Vec<Split>,
     events: VecDeque<SourceEvent>,
+    is_discovered: bool,
     no_more_splits: bool,
     commits_offsets: bool,
     /// Offsets as of each snapshot, until its checkpoint is complete.
@@ -75,6 +76,7 @@ impl KafkaSource {
             fetcher: Fetcher::start(options, restored, &context)?,
             splits: Vec::new(),
             events: VecDeque::new(),
+            is_discovered: false,
             no_more_splits: false,
             commits_offsets,
             snapshots: VecDeque::new(),
@@ -85,6 +87,7 @@ impl KafkaSource {
     fn take(&mut self, fetched: Fetched) -> Result<()> {
         match fetched {
             Fetched::Splits(splits) => {
+                self.is_discovered = true;
                 for split in splits {
                     let number = self.splits.len() as u32;
                     self.events.push_back(SourceEvent::SplitStarted(number));
@@ -249,6 +252,10 @@ impl SourceReader for KafkaSource {
             self.fetcher.commit(splits);
         }
         Ok(())
+    }
+
+    fn is_discovering(&self) -> bool {
+        !self.is_discovered
     }
 
     fn close(&mut self) {
