@@ -38,12 +38,12 @@ pub trait SinkWriter: Send {
 
 /// The second phase. Runs off the slot's thread and may block.
 pub trait Committer: Send + Sync {
-    /// Makes them visible. Idempotent: one that was committed before (by this or an earlier attempt) is success. An error is retried by a
-    /// restart of the job, with the same committables.
+    /// Makes them visible. Idempotent: one that was committed before (by this or an earlier attempt) is success. Restored ones are committed by
+    /// all subtasks, at the same time. An error is retried by a restart of the job, with the same committables.
     fn commit(&self, committables: &[Bytes]) -> Result<()>;
 
-    /// Before the first row of a new attempt, after the restored committables are committed: aborts what earlier attempts of this sink left
-    /// open, as far as it falls to this subtask.
+    /// Before the first row of a new attempt, after all restored committables (of all subtasks) are committed: aborts what earlier attempts of
+    /// this sink left open, as far as it falls to this subtask.
     fn abort_leftovers(&self) -> Result<()> {
         Ok(())
     }

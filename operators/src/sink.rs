@@ -177,7 +177,9 @@ impl Operator for SinkOperator {
             let items = ledger.finish(checkpoint.0, prepare())?;
             let mut states = OperatorStates::default();
             if !items.is_empty() {
-                states.put(COMMITTABLES, Redistribution::Split, items);
+                // Every subtask commits all of them at a restore, before it aborts what it does not know: one that was dealt to
+                // another subtask could else be aborted before that one comes to commit it.
+                states.put(COMMITTABLES, Redistribution::Union, items);
             }
             Ok(states)
         });

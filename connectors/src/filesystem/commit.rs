@@ -1,15 +1,13 @@
 //! The second phase: a pending part file gets its visible name. And what earlier attempts left behind is removed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use weir_common::config::S3Config;
 use weir_dataflow::{Committer, Error, Result};
-use weir_snapshot::Store;
+use weir_snapshot::{SnapshotError, Store};
 
 use super::external;
-use super::part::{Committable, PartName, Stage};
+use super::part::{Committable, PartName};
 use super::sink::sync_parent;
 use crate::context::SinkContext;
 
@@ -21,10 +19,6 @@ pub(super) struct FileCommitter {
     /// The first part of this attempt: what other subtasks and attempts are told apart by.
     own: PartName,
     parallelism: u32,
-    /// The restored committables of this subtask are committed; those of other subtasks may not be.
-    opened: AtomicBool,
-    /// Pending files of earlier attempts were removed.
-    swept: AtomicBool,
 }
 
 impl FileCommitter {
@@ -35,8 +29,6 @@ impl FileCommitter {
             runtime: context.runtime.clone(),
             own: PartName::first(&context.info),
             parallelism: context.info.parallelism.max(1),
-            opened: AtomicBool::new(false),
-            swept: AtomicBool::new(false),
         }
     }
 
@@ -69,11 +61,14 @@ impl FileCommitter {
             };
         }
         self.runtime.block_on(async {
-            if store.exists(&committable.pending).await.map_err(external)? {
-                let copied = store.copy(&committable.pending, &committable.visible).await;
-                copied.map_err(external)?;
-                let staged = std::slice::from_ref(&committable.pending);
-                return store.delete(staged).await.map_err(external);
+            match store.copy(&committable.pending, &committable.visible).await {
+                Ok(()) => {
+                    let staged = std::slice::from_ref(&committable.pending);
+                    return store.delete(staged).await.map_err(external);
+                }
+                // Committed before, or by another subtask just now.
+                Err(SnapshotError::NotFound { .. }) => {}
+                Err(error) => return Err(external(error)),
             }
             match store.exists(&committable.visible).await.map_err(external)? {
                 true => Ok(()),
@@ -82,12 +77,11 @@ impl FileCommitter {
         })
     }
 
-    /// Removes the hidden files of earlier attempts in one stage, as far as they fall to this subtask.
-    fn sweep(&self, unwanted: Stage) -> Result<()> {
+    /// Removes the hidden files of earlier attempts, as far as they fall to this subtask.
+    fn sweep(&self) -> Result<()> {
         let is_leftover = |name: &str| {
-            PartName::parse(name).is_some_and(|(part, stage)| {
-                stage == unwanted
-                    && part.sink == self.own.sink
+            PartName::parse(name).is_some_and(|(part, _)| {
+                part.sink == self.own.sink
                     && part.attempt < self.own.attempt
                     && part.subtask % self.parallelism == self.own.subtask
             })
@@ -131,18 +125,11 @@ impl Committer for FileCommitter {
         for committable in committables {
             self.publish(&Committable::decode(committable)?)?;
         }
-        // A checkpoint of this attempt is complete, so all subtasks have committed what they restored: what is pending from earlier
-        // attempts belongs to checkpoints that never completed.
-        if self.opened.load(Ordering::Acquire) && !self.swept.swap(true, Ordering::AcqRel) {
-            self.sweep(Stage::Pending)?;
-        }
         Ok(())
     }
 
-    /// Pending files stay: another subtask may be about to commit them.
+    /// All that the snapshot names is committed by now: what else is pending belongs to checkpoints that never completed.
     fn abort_leftovers(&self) -> Result<()> {
-        self.sweep(Stage::InProgress)?;
-        self.opened.store(true, Ordering::Release);
-        Ok(())
+        self.sweep()
     }
 }

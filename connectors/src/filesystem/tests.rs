@@ -176,9 +176,19 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn open_writer(folder: &Path, attempt: u64, more: &[(&str, &str)]) -> Box<dyn SinkWriter> {
+    open_subtask(folder, attempt, 0, 1, more)
+}
+
+fn open_subtask(
+    folder: &Path,
+    attempt: u64,
+    subtask: u32,
+    parallelism: u32,
+    more: &[(&str, &str)],
+) -> Box<dyn SinkWriter> {
     let path = folder.to_str().unwrap();
     let options = [&[("path", path), ("format", "csv")], more].concat();
-    let mut context = sink_context(table(), 0, 1);
+    let mut context = sink_context(table(), subtask, parallelism);
     context.info.attempt = AttemptId(attempt);
     open_sink(&sink("filesystem", &options), context).unwrap()
 }
@@ -238,6 +248,28 @@ fn prepared_rows_survive_a_crash_and_later_ones_do_not() {
         .filter(|name| name.ends_with(".pending"));
     assert_eq!(pending.count(), 0);
     writer.close();
+}
+
+/// Each subtask commits all that was restored, in any order with what the others do.
+#[test]
+fn a_restore_at_another_parallelism_loses_and_doubles_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut restored = Vec::new();
+    for subtask in 0..3 {
+        let mut writer = open_subtask(dir.path(), 1, subtask, 3, &[]);
+        write(&mut *writer, &format!("{subtask} a"));
+        restored.extend(prepare(&mut *writer, 1));
+        write(&mut *writer, &format!("{subtask} lost"));
+        prepare(&mut *writer, 2);
+    }
+    for subtask in 0..2 {
+        let writer = open_subtask(dir.path(), 2, subtask, 2, &[]);
+        let committer = writer.committer().unwrap();
+        committer.commit(&restored).unwrap();
+        committer.abort_leftovers().unwrap();
+    }
+    assert_eq!(visible(dir.path()), ["0,a", "1,a", "2,a"]);
+    assert_eq!(names(dir.path()).len(), 3);
 }
 
 #[test]
