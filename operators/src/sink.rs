@@ -282,7 +282,7 @@ mod tests {
         let schema = schema(&[("x", DataType::Int64)]);
         let spec = v1::Sink {
             table: "t".into(),
-            schema: encode_schema(&schema).into(),
+            schema: encode_schema(&schema),
             not_null,
             ..v1::Sink::default()
         };
