@@ -13,12 +13,13 @@ export CCACHE_MAXSIZE ?= 3G
 
 run: setup
 	cargo build -q -p weir
-	$(CARGO_TARGET_DIR)/debug/weir sql --parallelism 2 examples/nexmark/hot_items.sql
+	$(CARGO_TARGET_DIR)/debug/weir sql --parallelism 2 --result $$([ -t 1 ] && echo table || echo changelog) examples/nexmark/hot_items.sql
 
+# One test at a time: many start clusters and services of their own.
 test:
 	tools/setup.sh test
-	cargo build -p weir
-	cargo test --workspace --no-fail-fast
+	cargo build --workspace --all-targets
+	RUST_TEST_THREADS=1 cargo test --workspace --no-fail-fast
 
 build: setup
 	cargo build --release -p weir
@@ -43,7 +44,8 @@ bench-nexmark: build
 	$(CARGO_TARGET_DIR)/release/bench-nexmark --queries $(QUERIES) --engines $(ENGINES) --events $(EVENTS) --mode $(MODE) \
 		--output $(OUTPUT) $(if $(CHECK),--check $(CHECK))
 
-chart-install-test:
+chart-install-# One test at a time: many start clusters and services of their own.
+test:
 	tests/chart-install.sh
 
 setup:

@@ -86,7 +86,8 @@ impl JobClient {
             .max_encoding_message_size(limits::CONTROL_MESSAGE_BYTES);
         Ok(match tokio::time::timeout(timeout, call(client)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::deadline_exceeded(format!(
+            // A paused or cut-off job manager: another one may lead by now.
+            Err(_) => Err(Status::unavailable(format!(
                 "{address} did not answer within {timeout:?}"
             ))),
         })

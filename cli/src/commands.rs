@@ -12,8 +12,10 @@ use crate::args::{
 };
 use crate::client::JobClient;
 
-/// For calls that only read or write metadata.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// For calls that only read or write metadata: after it another job manager is asked.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// For planning and validating a script.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// For calls that wait for a savepoint.
 const SAVEPOINT_TIMEOUT: Duration = Duration::from_secs(600);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,7 +38,7 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         job_name: command.name.unwrap_or_default(),
     };
     let answer = client
-        .call(CALL_TIMEOUT, async |mut client| {
+        .call(SUBMIT_TIMEOUT, async |mut client| {
             Ok(client.submit_job(request.clone()).await?.into_inner())
         })
         .await?;
