@@ -7,10 +7,13 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::{SortOptions, interleave, nullif, take};
+use arrow::compute::{SortOptions, concat, interleave, nullif, take};
 use arrow::datatypes::{DataType, Fields, Int32Type};
+use arrow::row::{RowConverter, SortField};
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::call::{Call, numbers};
@@ -53,6 +56,9 @@ pub(super) fn functions() -> Vec<Function> {
         })
         .strict(),
         Function::new("MAP_ENTRIES", ONE_MAP, Returns::Rule(entries_type), entries).strict(),
+        Function::new("MAP_UNION", COMMON, Returns::Common, map_union)
+            .variadic()
+            .strict(),
         Function::new(
             "MAP_FROM_ARRAYS",
             &[Param::Array, Param::Array],
@@ -430,6 +436,58 @@ fn from_arrays(call: &Call) -> Result<ArrayRef> {
     map_array(&call.returns, offsets, keys, values, nulls)
 }
 
+/// The entries of all maps; of one key the last map's.
+fn map_union(call: &Call) -> Result<ArrayRef> {
+    let arrays = (0..call.len())
+        .map(|index| call.array(index))
+        .collect::<Result<Vec<_>>>()?;
+    let maps = arrays
+        .iter()
+        .map(|array| array.as_map_opt())
+        .collect::<Option<Vec<_>>>();
+    let Some(maps) = maps else {
+        return Ok(new_null_array(&call.returns, call.rows));
+    };
+    let keys: Vec<&dyn Array> = maps.iter().map(|map| map.keys().as_ref()).collect();
+    let values: Vec<&dyn Array> = maps.iter().map(|map| map.values().as_ref()).collect();
+    let (keys, values) = (concat(&keys)?, concat(&values)?);
+    let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
+    let comparable = converter.convert_columns(&[Arc::clone(&keys)])?;
+    let (mut places, mut offsets, mut valid) = (Vec::new(), vec![0i32], Vec::new());
+    for row in 0..call.rows {
+        let mut latest = HashMap::new();
+        let (start, mut base) = (places.len(), 0);
+        for map in &maps {
+            let range = map.value_offsets()[row] as usize..map.value_offsets()[row + 1] as usize;
+            for place in range.map(|place| base + place) {
+                match latest.entry(comparable.row(place)) {
+                    Entry::Occupied(slot) => places[*slot.get()] = place as u32,
+                    Entry::Vacant(slot) => {
+                        slot.insert(places.len());
+                        places.push(place as u32);
+                    }
+                }
+            }
+            base += map.keys().len();
+        }
+        valid.push(maps.iter().all(|map| map.is_valid(row)));
+        if valid.last() == Some(&false) {
+            places.truncate(start);
+        }
+        offsets.push(places.len() as i32);
+    }
+    let places = UInt32Array::from(places);
+    let (keys, values) = (take(&keys, &places, None)?, take(&values, &places, None)?);
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    map_array(
+        &call.returns,
+        offsets,
+        keys,
+        values,
+        Some(NullBuffer::from(valid)),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use weir_dataflow::types::LogicalType as T;
@@ -483,6 +541,9 @@ mod tests {
         assert_eq!(of("MAP_VALUES", vec![]), "[1, 2]");
         assert_eq!(of("MAP_ENTRIES", vec![]), "[(a, 1), (b, 2)]");
         assert_eq!(of("CARDINALITY", vec![]), "2");
+        let more = crate::functions::lookup("MAP").unwrap();
+        let more = more.call(vec![datafusion_expr::lit("b"), operand(&args, 1, true)]);
+        assert_eq!(of("MAP_UNION", vec![more]), "{a=1, b=1}");
         assert_eq!(of("ITEM", vec![operand(&args, 2, true)]), "2");
         assert_eq!(of("ITEM", vec![datafusion_expr::lit("z")]), "NULL");
     }
