@@ -19,11 +19,15 @@ pub async fn job_manager(config: Config) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_address {
         metrics_http::serve(address).await?;
     }
-    let handle = JobManager::start(config).await?;
+    let mut handle = JobManager::start(config).await?;
     tracing::info!(address = %handle.address(), "job manager is up");
-    shutdown_signal().await?;
+    // A member that cannot write its log has to go: whoever started the process starts it again.
+    let ended = tokio::select! {
+        signal = shutdown_signal() => signal,
+        ended = handle.wait() => ended.map_err(anyhow::Error::from),
+    };
     handle.shutdown().await;
-    Ok(())
+    ended
 }
 
 pub async fn task_manager(config: Config) -> anyhow::Result<()> {
