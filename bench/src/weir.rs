@@ -41,21 +41,14 @@ pub(crate) fn measure(
             .as_i64()
             .context("the job's status has no times")
     };
-    let checkpoints = status["checkpoints"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let state_bytes = checkpoints
-        .iter()
-        .filter_map(|checkpoint| checkpoint["state_bytes"].as_u64())
-        .max();
+    let states = cluster.checkpoint_sizes(&job)?;
     Ok(Measurement {
         seconds: (time("ended_ms")? - time("submitted_ms")?) as f64 / 1000.0,
         cpu_s: after.0 - before.0,
         job_manager_cpu_s: after.1 - before.1,
         peak_rss_mb: cluster.task_manager.peak_rss_mb()?,
-        state_mb: state_bytes.unwrap_or(0) as f64 / f64::from(1 << 20),
-        checkpoints: checkpoints.len(),
+        state_mb: states.iter().max().copied().unwrap_or(0) as f64 / f64::from(1 << 20),
+        checkpoints: states.len(),
     })
 }
 
@@ -79,7 +72,7 @@ impl Cluster {
         let address = format!("127.0.0.1:{}", free_port()?);
         let role = |name: &str, settings: &[String]| {
             let mut command = Command::new(binary);
-            command.arg(name).args(["--log", "warn"]);
+            command.arg(name);
             let data = format!("{name}.data_dir={}", folder.path().join(name).display());
             for setting in std::iter::once(&data).chain(settings) {
                 command.args(["--conf", setting]);
@@ -87,13 +80,11 @@ impl Cluster {
             Process::start(&mut command, &folder.path().join(format!("{name}.log")))
         };
         let checkpoints = format!("file://{}/checkpoints", folder.path().display());
-        let defaults = [
-            ("execution.checkpointing.interval", "10 s"),
-            ("execution.checkpointing.dir", checkpoints.as_str()),
-        ]
-        .map(|(key, value)| format!("job_defaults={{\"{key}\" = \"{value}\"}}"));
-        let bind = [format!("jobmanager.bind=\"{address}\"")];
-        let job_manager = role("jobmanager", &[&bind[..], &defaults].concat())?;
+        let defaults = format!(
+            "job_defaults={{\"execution.checkpointing.interval\" = \"10 s\", \"execution.checkpointing.dir\" = \"{checkpoints}\"}}"
+        );
+        let bind = format!("jobmanager.bind=\"{address}\"");
+        let job_manager = role("jobmanager", &[bind, defaults])?;
         let task_manager = role(
             "taskmanager",
             &[
@@ -120,6 +111,12 @@ impl Cluster {
         run(self.command(name).args(arguments), None, CALL_TIMEOUT)
     }
 
+    /// Bytes of state of the job's checkpoints, by the job manager's log: a finished job has given them up.
+    fn checkpoint_sizes(&self, job: &str) -> anyhow::Result<Vec<u64>> {
+        let log = std::fs::read_to_string(self.folder.path().join("jobmanager.log"))?;
+        Ok(checkpoint_sizes(&log, job))
+    }
+
     /// Runs statements, the last of which starts a job, until that has finished; its id.
     fn run(&self, statements: &[String]) -> anyhow::Result<String> {
         let script = self.folder.path().join("script.sql");
@@ -131,5 +128,32 @@ impl Cluster {
             .args(["--wait", "--parallelism", &parallelism]);
         let jobs = run(&mut command, None, RUN_TIMEOUT)?;
         Ok(jobs.trim().to_owned())
+    }
+}
+
+fn checkpoint_sizes(log: &str, job: &str) -> Vec<u64> {
+    log.lines()
+        .filter(|line| line.contains("checkpoint is complete") && line.contains(job))
+        .filter_map(|line| {
+            line.split_once("state_bytes=")?
+                .1
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_jobs_checkpoints() {
+        let log = "INFO x: checkpoint is complete job=a attempt=1 checkpoint=1 path=p duration_ms=3 state_bytes=70 uploaded_bytes=9\n\
+                   INFO x: checkpoint is complete job=b attempt=1 checkpoint=1 path=p duration_ms=3 state_bytes=80 uploaded_bytes=9\n\
+                   INFO x: a job has ended job=a state_bytes=1";
+        assert_eq!(checkpoint_sizes(log, "job=a"), [70]);
     }
 }
