@@ -474,17 +474,10 @@ async fn snapshot_step(
             operators,
         } => {
             let manifest = v1::Manifest {
-                format_version: 0,
-                cluster_id: fence.cluster_id.clone(),
-                job_id: fence.job_id.clone(),
-                job_name: graph.name.clone(),
                 checkpoint_id: id,
                 kind: kind.into(),
-                attempt: fence.attempt,
-                leader_term: fence.leader_term,
-                created_ms: leader.clock.now_ms(),
-                max_parallelism: graph.max_parallelism,
                 operators,
+                ..manifest_of(&leader, fence, &graph)
             };
             let place = storage::place_of(&base, &savepoint_base, id);
             let result = storage::publish_manifest(&leader.s3, &place, &manifest).await;
@@ -507,5 +500,19 @@ async fn snapshot_step(
             Ok(Some(Event::Committed { id, result }))
         }
         Request::Answer(..) | Request::Settled(_) | Request::FailOver(_) => Ok(None),
+    }
+}
+
+/// What a manifest says about its job.
+fn manifest_of(leader: &Leadership, fence: &v1::Fence, graph: &v1::JobGraph) -> v1::Manifest {
+    v1::Manifest {
+        cluster_id: fence.cluster_id.clone(),
+        job_id: fence.job_id.clone(),
+        job_name: graph.name.clone(),
+        attempt: fence.attempt,
+        leader_term: fence.leader_term,
+        created_ms: leader.clock.now_ms(),
+        max_parallelism: graph.max_parallelism,
+        ..Default::default()
     }
 }
