@@ -42,6 +42,16 @@ pub struct SourceOperator {
     watermarks: SplitWatermarks,
     stopped: bool,
     ended: bool,
+    read: RowsRead,
+}
+
+/// What came from the connector, before the filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowsRead {
+    /// Records.
+    pub rows: u64,
+    /// Their Arrow bytes.
+    pub bytes: u64,
 }
 
 impl SourceOperator {
@@ -60,6 +70,7 @@ impl SourceOperator {
             watermarks: SplitWatermarks::new(idle_timeout_ms),
             stopped: false,
             ended: false,
+            read: RowsRead::default(),
         }
     }
 
@@ -91,6 +102,8 @@ impl SourceOperator {
         }
         match self.reader.poll()? {
             SourceEvent::Batch { split, batch } => {
+                self.read.rows += batch.num_rows() as u64;
+                self.read.bytes += batch.memory_bytes() as u64;
                 self.emit(split, batch, out, now_ms)?;
                 Ok(SourceStatus::Emitted)
             }
@@ -127,6 +140,11 @@ impl SourceOperator {
             None => projected,
         };
         out.emit(kept)
+    }
+
+    /// What was read since the last call.
+    pub fn take_read(&mut self) -> RowsRead {
+        std::mem::take(&mut self.read)
     }
 
     /// The watermark, if it has grown since the last call. None for a table without WATERMARK.

@@ -52,9 +52,14 @@ impl Output for Downstream<'_> {
         }
         match self.rest.split_first_mut() {
             None => self.outputs.emit(batch),
-            Some((next, rest)) => next.run(rest, self.outputs, self.now_ms, |operator, context| {
-                operator.process(0, batch, context)
-            }),
+            Some((next, rest)) => {
+                if rest.is_empty() {
+                    self.outputs.reached_last(&batch);
+                }
+                next.run(rest, self.outputs, self.now_ms, |operator, context| {
+                    operator.process(0, batch, context)
+                })
+            }
         }
     }
 }
@@ -126,6 +131,9 @@ impl Chain {
         match self.operators.split_first_mut() {
             None => self.outputs.emit(batch),
             Some((first, rest)) => {
+                if rest.is_empty() {
+                    self.outputs.reached_last(&batch);
+                }
                 first.run(rest, &mut self.outputs, now_ms, |operator, context| {
                     operator.process(input, batch, context)
                 })

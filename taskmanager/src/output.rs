@@ -81,7 +81,7 @@ impl EdgeOutput {
 #[derive(Default)]
 pub struct Outputs {
     edges: Vec<EdgeOutput>,
-    /// Emitted since the last call of [`Self::take_counts`].
+    /// Emitted, or taken by a sink, since the last call of [`Self::take_counts`].
     rows: u64,
     bytes: u64,
 }
@@ -98,8 +98,7 @@ impl Outputs {
 
     /// Rows for every edge.
     pub fn emit(&mut self, batch: Batch) -> Result<()> {
-        self.rows += batch.num_rows() as u64;
-        self.bytes += batch.memory_bytes() as u64;
+        self.count(&batch);
         for edge in &mut self.edges {
             let EdgeOutput {
                 partitioner,
@@ -114,6 +113,18 @@ impl Outputs {
             )?;
         }
         Ok(())
+    }
+
+    fn count(&mut self, batch: &Batch) {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.memory_bytes() as u64;
+    }
+
+    /// The chain's last operator takes these rows: behind a sink they go out of the job.
+    pub fn reached_last(&mut self, batch: &Batch) {
+        if self.edges.is_empty() {
+            self.count(batch);
+        }
     }
 
     /// A watermark, barrier, or end for every channel.
@@ -139,7 +150,7 @@ impl Outputs {
         channels.any(|channel| !channel.pending.is_empty())
     }
 
-    /// Rows and Arrow bytes emitted since the last call.
+    /// Rows and Arrow bytes that went out since the last call.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (
             std::mem::take(&mut self.rows),

@@ -180,8 +180,10 @@ impl TaskManagerControl for Service {
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
         let key = self.command(request.into_inner().fence.as_ref(), "finish")?;
         self.commit_without_checkpoint(&key).await?;
+        let attempt = self.node.attempt(&key);
         self.node.end(&key, SubtaskState::Finished).await;
-        Ok(Response::new(v1::FinishResponse {}))
+        let subtasks = attempt.map_or_else(Vec::new, |attempt| attempt.status().subtasks);
+        Ok(Response::new(v1::FinishResponse { subtasks }))
     }
 }
 

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use weir_common::clock::Clock;
 use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId};
-use weir_dataflow::{
-    Barrier, Batch, Deferred, Element, Error, OperatorInfo, Output, Result, SnapshotTarget,
-};
+use weir_dataflow::{Barrier, Deferred, Element, Error, OperatorInfo, Result, SnapshotTarget};
 use weir_operators::source::{SourceOperator, SourceStatus};
 use weir_proto::v1::SubtaskState;
 
-use crate::chain::{Chain, Downstream, OperatorCut};
+use crate::chain::{Chain, OperatorCut};
 use crate::channel::ChannelReceiver;
 use crate::gate::{Gate, GateEvent};
 use crate::meter::Meter;
@@ -153,21 +151,6 @@ pub struct Subtask {
     was_blocked: bool,
 }
 
-/// Counts what a source emits into its chain.
-struct Counted<'a> {
-    inner: Downstream<'a>,
-    rows: u64,
-    bytes: u64,
-}
-
-impl Output for Counted<'_> {
-    fn emit(&mut self, batch: Batch) -> Result<()> {
-        self.rows += batch.num_rows() as u64;
-        self.bytes += batch.memory_bytes() as u64;
-        self.inner.emit(batch)
-    }
-}
-
 impl Subtask {
     /// A subtask whose operators are open.
     pub fn new(
@@ -274,13 +257,9 @@ impl Subtask {
         if self.ended {
             return Ok(false);
         }
-        let mut out = Counted {
-            inner: self.chain.head(now_ms),
-            rows: 0,
-            bytes: 0,
-        };
-        let status = source.poll(&mut out, now_ms)?;
-        self.meter.count_in(out.rows, out.bytes);
+        let status = source.poll(&mut self.chain.head(now_ms), now_ms)?;
+        let read = source.take_read();
+        self.meter.count_in(read.rows, read.bytes);
         let watermark = source.take_watermark(now_ms);
         let is_idle = source.is_idle(now_ms);
         let was_idle = std::mem::replace(idle, is_idle);

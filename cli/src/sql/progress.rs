@@ -12,6 +12,7 @@ use super::job::end_vertices;
 /// Of one job.
 pub struct Progress {
     sources: HashSet<u32>,
+    sinks: HashSet<u32>,
     bar: Option<ProgressBar>,
     quiet: bool,
     started: Instant,
@@ -36,9 +37,10 @@ impl Progress {
             bar
         });
         let started = Instant::now();
-        let (sources, _) = end_vertices(graph);
+        let (sources, sinks) = end_vertices(graph);
         Self {
             sources,
+            sinks,
             bar,
             quiet,
             started,
@@ -88,7 +90,7 @@ impl Progress {
         };
     }
 
-    /// Records read, records that left the job's last operators, smallest watermark that is neither the first nor the last.
+    /// Records read, records that the sinks took, smallest watermark that is neither the first nor the last.
     fn totals(&self, answer: &v1::GetJobResponse) -> (u64, u64, Option<i64>) {
         let (mut read, mut written, mut watermark) = (0, 0, None);
         for status in answer.subtasks.iter().filter_map(|info| info.status) {
@@ -97,11 +99,9 @@ impl Progress {
             if self.sources.contains(&vertex) {
                 read += metrics.records_in;
             }
-            written = if self.sources.contains(&vertex) {
-                written
-            } else {
-                written + metrics.records_out
-            };
+            if self.sinks.contains(&vertex) {
+                written += metrics.records_out;
+            }
             if metrics.watermark_ms > i64::MIN && metrics.watermark_ms < i64::MAX {
                 watermark = Some(watermark.map_or(metrics.watermark_ms, |old: i64| {
                     old.min(metrics.watermark_ms)

@@ -13,10 +13,10 @@ const HISTORY: usize = 1000;
 struct StatementValidator;
 
 impl Validator for StatementValidator {
-    /// A line is complete when it is empty, a command of the prompt, or ends with a semicolon outside of quotes and comments.
+    /// A text is complete when it is empty, a command of the prompt, or ends with a statement's semicolon.
     fn validate(&self, line: &str) -> ValidationResult {
         let text = line.trim();
-        if text.is_empty() || is_command(text) || ends_statement(text) {
+        if text.is_empty() || is_command(text) || weir_sql::is_complete(text) {
             return ValidationResult::Complete;
         }
         ValidationResult::Incomplete
@@ -28,46 +28,6 @@ fn is_command(text: &str) -> bool {
         text.trim_end_matches(';').to_ascii_lowercase().as_str(),
         "quit" | "exit" | "help" | "clear"
     )
-}
-
-/// STATEMENT SET blocks hold semicolons of their own: they end with END.
-fn ends_statement(text: &str) -> bool {
-    let mut quote = None;
-    let mut last = None;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"' | '`') => quote = Some(c),
-            (None, '-') if chars.peek() == Some(&'-') => {
-                for rest in chars.by_ref() {
-                    if rest == '\n' {
-                        break;
-                    }
-                }
-                continue;
-            }
-            (None, _) => {}
-        }
-        if !c.is_whitespace() {
-            last = Some(c);
-        }
-    }
-    if quote.is_some() || last != Some(';') {
-        return false;
-    }
-    let words: Vec<String> = text
-        .split_whitespace()
-        .map(|word| word.to_ascii_uppercase())
-        .collect();
-    let is_set = words.windows(2).any(|pair| pair == ["STATEMENT", "SET"]);
-    !is_set
-        || matches!(
-            words.last().map(|word| word.trim_end_matches(';')),
-            Some("END")
-        )
-        || words.ends_with(&["END".to_owned(), ";".to_owned()])
 }
 
 /// Reads and runs statements until the end of the input.
@@ -125,24 +85,5 @@ fn editor() -> Reedline {
     match path.and_then(|path| FileBackedHistory::with_file(HISTORY, path).ok()) {
         Some(history) => editor.with_history(Box::new(history)),
         None => editor,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ends_statement;
-
-    #[test]
-    fn a_statement_ends_with_a_semicolon_outside_of_quotes() {
-        assert!(ends_statement("SELECT 1;"));
-        assert!(ends_statement("SELECT ';'\n;"));
-        assert!(!ends_statement("SELECT ';"));
-        assert!(!ends_statement("SELECT 1 -- ;"));
-        assert!(!ends_statement(
-            "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1;"
-        ));
-        assert!(ends_statement(
-            "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1; END;"
-        ));
     }
 }

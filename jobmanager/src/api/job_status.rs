@@ -32,7 +32,7 @@ pub fn details(leader: &Leadership, record: &v1::JobRecord) -> v1::GetJobRespons
     let status = leader.job(&record.job_id).map(|job| job.status());
     let subtasks = match (&status, &record.graph) {
         (Some(status), Some(graph)) => subtasks(leader, graph, &record.job_id, status),
-        _ => Vec::new(),
+        _ => record.subtasks.clone(),
     };
     v1::GetJobResponse {
         job: Some(summary(record, status.as_ref())),

@@ -25,8 +25,8 @@ pub enum Input {
     Deployed(u64, Result<(), (String, bool)>),
     /// Answer to [`Action::TearDown`].
     TornDown(u64),
-    /// Answer to [`Action::Finish`].
-    Finished(u64, Result<(), String>),
+    /// Answer to [`Action::Finish`], with the subtasks' last figures.
+    Finished(u64, Result<Vec<v1::SubtaskStatus>, String>),
     /// About the snapshots of an attempt.
     Checkpoint(u64, coordinator::Event),
     /// A subtask of the current attempt has changed.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tonic::{Code, Status};
 use weir_common::backoff::Backoff;
 use weir_common::limits::CONTROL_CALL_TIMEOUT;
@@ -260,20 +261,26 @@ async fn until_gone(id: &str, lives: impl Fn(&str) -> bool) {
     }
 }
 
-/// Lets all subtasks end.
-pub async fn finish(pool: &TaskManagers, attempt: &Attempt) -> Result<(), String> {
+/// Lets all subtasks end; gives their last figures.
+pub async fn finish(
+    pool: &TaskManagers,
+    attempt: &Attempt,
+) -> Result<Vec<v1::SubtaskStatus>, String> {
+    let ended = Mutex::new(Vec::new());
+    let ended_here = &ended;
     let errors = attempt
         .on_all(|_, address| async move {
             let request = v1::FinishRequest {
                 fence: Some(attempt.fence.clone()),
             };
             let mut client = pool.client(address)?;
-            call("Finish", CONTROL_CALL_TIMEOUT, client.finish(request)).await?;
+            let answer = call("Finish", CONTROL_CALL_TIMEOUT, client.finish(request)).await?;
+            ended_here.lock().extend(answer.subtasks);
             Ok(())
         })
         .await;
     if errors.is_empty() {
-        return Ok(());
+        return Ok(ended.into_inner());
     }
     Err(describe(&errors))
 }

@@ -192,7 +192,7 @@ fn a_bounded_job_ends_behind_its_final_checkpoint() {
     assert_eq!(course.asked(), "checkpoint");
     course.snapshot(1, "trigger 1 stop");
     course.does(committed(1), "finish");
-    course.does(Input::Finished(1, Ok(())), "record FINISHED");
+    course.does(Input::Finished(1, Ok(Vec::new())), "record FINISHED");
     course.does(recorded(v1::JobState::Finished), "release, clean, done");
 }
 
@@ -311,7 +311,7 @@ fn stop_takes_a_savepoint_and_waits_for_the_end_of_data() {
     course.does(committed(1), "");
     course.all_report(v1::SubtaskState::EndOfData);
     assert_eq!(course.asked(), "finish");
-    course.does(Input::Finished(1, Ok(())), "record FINISHED");
+    course.does(Input::Finished(1, Ok(Vec::new())), "record FINISHED");
     course.does(
         recorded(v1::JobState::Finished),
         "stopped true, release, clean, done",

@@ -42,11 +42,22 @@ pub fn stopping(job_id: &str, directory: &str, request_id: &str) -> Command {
     })
 }
 
-/// The job has ended.
+/// The job has ended before its data.
 pub fn end(job_id: &str, state: v1::JobState, error: &str) -> Command {
     Command::EndJob(v1::EndJobCommand {
         job_id: job_id.to_owned(),
         state: state.into(),
         error: error.to_owned(),
+        subtasks: Vec::new(),
+    })
+}
+
+/// The job has done all its work.
+pub fn finished(job_id: &str, subtasks: Vec<v1::SubtaskInfo>) -> Command {
+    Command::EndJob(v1::EndJobCommand {
+        job_id: job_id.to_owned(),
+        state: v1::JobState::Finished.into(),
+        error: String::new(),
+        subtasks,
     })
 }

@@ -296,6 +296,6 @@ impl TaskManagerControl for Node {
         let fence = request.into_inner().fence.unwrap();
         let key = (fence.job_id, fence.attempt);
         self.seen.lock().running.remove(&key);
-        Ok(Response::new(v1::FinishResponse {}))
+        Ok(Response::new(v1::FinishResponse::default()))
     }
 }

@@ -1,8 +1,10 @@
 //! FINISHED: all data has ended and everything is committed; the subtasks end, then the log says so.
 
+use weir_common::ids::SubtaskId;
 use weir_proto::v1;
 
 use super::{Action, Context, Failure, Input, Output, State, fail};
+use crate::job::execution::vertex_name;
 use crate::meta::command;
 
 /// See the file's head.
@@ -35,8 +37,9 @@ impl Finished {
                 )
             }
             // With everything committed it does not matter how the subtasks ended.
-            Input::Finished(attempt, _) if attempt == context.attempt => {
-                let entry = command::end(&context.job_id, v1::JobState::Finished, "");
+            Input::Finished(attempt, ended) if attempt == context.attempt => {
+                let subtasks = subtasks_info(context, ended.unwrap_or_default());
+                let entry = command::finished(&context.job_id, subtasks);
                 context.ask(Action::Record(v1::JobState::Finished, entry));
                 State::Finished(self)
             }
@@ -56,4 +59,24 @@ impl Finished {
             _ => State::Finished(self),
         }
     }
+}
+
+/// What is remembered of the subtasks; it outlives the graph and the slots.
+fn subtasks_info(context: &Context, ended: Vec<v1::SubtaskStatus>) -> Vec<v1::SubtaskInfo> {
+    let mut infos: Vec<_> = ended
+        .into_iter()
+        .filter_map(|status| {
+            let subtask = SubtaskId::from(status.subtask?);
+            let slot = context.slots.get(subtask.index as usize);
+            let info = v1::SubtaskInfo {
+                status: Some(status),
+                vertex_name: vertex_name(&context.graph, subtask).to_owned(),
+                task_manager_id: slot.map(|s| s.task_manager_id.clone()).unwrap_or_default(),
+                address: slot.map(|s| s.address.clone()).unwrap_or_default(),
+            };
+            Some((subtask, info))
+        })
+        .collect();
+    infos.sort_by_key(|(subtask, _)| *subtask);
+    infos.into_iter().map(|(_, info)| info).collect()
 }

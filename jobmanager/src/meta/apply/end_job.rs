@@ -23,6 +23,7 @@ pub(super) fn apply(
     if !command.error.is_empty() {
         job.error = command.error.clone();
     }
+    job.subtasks.clone_from(&command.subtasks);
     job.graph = None;
     job.slots.clear();
     // After a failure the checkpoints stay: someone may want to start from them.
