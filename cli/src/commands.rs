@@ -33,7 +33,7 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         request_id: uuid::Uuid::new_v4().to_string(),
         program: Some(v1::submit_job_request::Program::SqlScript(script)),
         parallelism: command.parallelism.unwrap_or(0),
-        from_savepoint: command.from_savepoint.unwrap_or_default(),
+        from_savepoint: absolute(command.from_savepoint)?,
         allow_non_restored_state: command.allow_non_restored_state,
         job_name: command.name.unwrap_or_default(),
     };

@@ -35,7 +35,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     // A prompt or a result on the screen is not to be torn apart by progress reports of the engine.
     let quiet = matches!(cli.command, Command::Sql(_)) && cli.shared.log.is_none();
     let filter = if quiet {
-        "error"
+        // Of a job that fails, the command says why.
+        "error,weir_jobmanager::job::driver=off"
     } else {
         config.log.filter.as_str()
     };

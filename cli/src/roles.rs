@@ -1,21 +1,38 @@
 //! The processes of a cluster: run until SIGTERM or Ctrl-C.
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_common::config::Config;
 use weir_jobmanager::JobManager;
 use weir_taskmanager::TaskManager;
 
 use crate::metrics_http;
 
-/// Ends with the first of SIGTERM and Ctrl-C.
-pub async fn shutdown_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        result = tokio::signal::ctrl_c() => Ok(result?),
+/// SIGTERM and Ctrl-C. One that comes while nobody waits is kept.
+pub struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    /// From now on the signals do not end the process any more.
+    pub fn catch() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
 pub async fn job_manager(config: Config) -> anyhow::Result<()> {
+    let mut interrupts = Interrupts::catch()?;
     if let Some(address) = config.metrics_address {
         metrics_http::serve(address).await?;
     }
@@ -23,7 +40,7 @@ pub async fn job_manager(config: Config) -> anyhow::Result<()> {
     tracing::info!(address = %handle.address(), "job manager is up");
     // A member that cannot write its log has to go: whoever started the process starts it again.
     let ended = tokio::select! {
-        signal = shutdown_signal() => signal,
+        () = interrupts.next() => Ok(()),
         ended = handle.wait() => ended.map_err(anyhow::Error::from),
     };
     handle.shutdown().await;
@@ -31,12 +48,13 @@ pub async fn job_manager(config: Config) -> anyhow::Result<()> {
 }
 
 pub async fn task_manager(config: Config) -> anyhow::Result<()> {
+    let mut interrupts = Interrupts::catch()?;
     if let Some(address) = config.metrics_address {
         metrics_http::serve(address).await?;
     }
     let handle = TaskManager::start(config).await?;
     tracing::info!(address = %handle.address(), "task manager is up");
-    shutdown_signal().await?;
+    interrupts.next().await;
     handle.shutdown().await;
     Ok(())
 }

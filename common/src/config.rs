@@ -217,9 +217,9 @@ impl Config {
                 .split("__"),
         );
         for (key, value) in flags {
-            let value: figment::value::Value = value
-                .parse()
-                .map_err(|_| ConfigError::Invalid(format!("--set {key}: cannot read the value")))?;
+            let value: figment::value::Value = value.parse().map_err(|_| {
+                ConfigError::Invalid(format!("--conf {key}: cannot read the value"))
+            })?;
             figment = figment.merge(Serialized::default(key, value));
         }
         figment
@@ -229,22 +229,46 @@ impl Config {
 }
 
 fn describe(error: &figment::Error) -> String {
-    let mut lines = Vec::new();
-    for part in error.clone() {
-        let mut line = part.to_string();
-        if let figment::error::Kind::UnknownField(name, known) = &part.kind {
-            let near = known
-                .iter()
-                .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-                .min()
-                .filter(|(distance, _)| *distance <= 3);
-            if let Some((_, candidate)) = near {
-                line.push_str(&format!("; did you mean '{candidate}'?"));
-            }
-        }
-        lines.push(line);
-    }
+    let lines: Vec<String> = error.clone().into_iter().map(describe_one).collect();
     lines.join("; ")
+}
+
+fn describe_one(error: figment::Error) -> String {
+    // Flags come as values of the program's own; to a user they are --conf.
+    let source = error
+        .metadata
+        .as_ref()
+        .and_then(|data| data.source.as_ref());
+    let place = match source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ if error
+            .metadata
+            .as_ref()
+            .is_some_and(|data| data.name.contains("environment")) =>
+        {
+            "the environment".to_owned()
+        }
+        _ => "--conf".to_owned(),
+    };
+    let key = error.path.join(".");
+    let figment::error::Kind::UnknownField(name, known) = &error.kind else {
+        return format!("key '{key}' in {place}: {}", error.kind);
+    };
+    let near = known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
+    let parent = key.strip_suffix(name.as_str()).unwrap_or_default();
+    match near {
+        Some((_, candidate)) => {
+            format!("unknown key '{key}' in {place}; did you mean '{parent}{candidate}'?")
+        }
+        None => format!(
+            "unknown key '{key}' in {place}; the known ones are {}",
+            known.join(", ")
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +299,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("slot") && error.contains("did you mean 'slots'?"),
+            error.contains("unknown key 'taskmanager.slot'")
+                && error.contains("did you mean 'taskmanager.slots'?"),
             "{error}"
         );
     }

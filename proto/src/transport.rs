@@ -92,7 +92,9 @@ impl TlsMaterial {
 pub fn endpoint(address: &str, tls: Option<&TlsMaterial>) -> Result<Endpoint, TransportError> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-        .map_err(|_| TransportError::Address(address.to_owned()))?
+        .ok()
+        .filter(|endpoint| endpoint.uri().port_u16().is_some())
+        .ok_or_else(|| TransportError::Address(address.to_owned()))?
         .connect_timeout(Duration::from_secs(3))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))

@@ -13,6 +13,7 @@ use super::results::{ResultRows, ResultServer};
 use crate::args::SqlCommand;
 use crate::client::JobClient;
 use crate::commands::{get_job, state_name};
+use crate::roles::Interrupts;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a running job is asked for its state: short at first, so that small jobs end at once.
@@ -23,12 +24,17 @@ const POLL_MAX: Duration = Duration::from_millis(250);
 pub struct JobRunner {
     client: JobClient,
     command: SqlCommand,
+    interrupts: Interrupts,
 }
 
 impl JobRunner {
     /// For the cluster behind `client`.
-    pub fn new(client: JobClient, command: SqlCommand) -> Self {
-        Self { client, command }
+    pub fn new(client: JobClient, command: SqlCommand, interrupts: Interrupts) -> Self {
+        Self {
+            client,
+            command,
+            interrupts,
+        }
     }
 
     /// INSERT or STATEMENT SET.
@@ -71,8 +77,15 @@ impl JobRunner {
         let result = self
             .wait(&job, &mut progress, Some((rows, &mut renderer)))
             .await;
+        if result.is_err() {
+            // It may run still, with nobody to take its rows. If it has ended, this is refused.
+            self.cancel(&job).await.ok();
+        }
         server.stop().await;
-        renderer.finish()?;
+        // Of a query that was cut short, what there was; nothing looks like an empty answer.
+        if result.is_ok() || !renderer.is_empty() {
+            renderer.finish()?;
+        }
         result
     }
 
@@ -82,12 +95,13 @@ impl JobRunner {
             program: Some(v1::submit_job_request::Program::Graph(graph)),
             ..v1::SubmitJobRequest::default()
         };
-        let answer = self
-            .client
-            .call(CALL_TIMEOUT, async |mut client| {
-                Ok(client.submit_job(request.clone()).await?.into_inner())
-            })
-            .await?;
+        let submission = self.client.call(CALL_TIMEOUT, async |mut client| {
+            Ok(client.submit_job(request.clone()).await?.into_inner())
+        });
+        let answer = tokio::select! {
+            answer = submission => answer?,
+            () = self.interrupts.next() => anyhow::bail!("interrupted while the job was being submitted"),
+        };
         answer
             .job_ids
             .into_iter()
@@ -132,15 +146,17 @@ impl JobRunner {
                     pause = (pause * 3 / 2).min(POLL_MAX);
                     next_poll = Instant::now() + pause;
                 }
-                result = crate::roles::shutdown_signal() => {
-                    result?;
-                    return self.interrupt(job).await;
-                }
+                () = self.interrupts.next() => return self.interrupt(job).await,
             }
         }
     }
 
     async fn interrupt(&mut self, job: &str) -> anyhow::Result<()> {
+        self.cancel(job).await?;
+        anyhow::bail!("interrupted; the job was cancelled")
+    }
+
+    async fn cancel(&mut self, job: &str) -> anyhow::Result<()> {
         let request = v1::CancelJobRequest {
             job_id: job.to_owned(),
         };
@@ -149,7 +165,7 @@ impl JobRunner {
                 Ok(client.cancel_job(request.clone()).await?.into_inner())
             })
             .await?;
-        anyhow::bail!("interrupted; the job was cancelled")
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use weir_sql::{Session, SessionDefaults, StatementResult};
 use crate::args::{OutputFormat, SqlCommand};
 use crate::client::JobClient;
 use crate::embedded::EmbeddedCluster;
+use crate::roles::Interrupts;
 use job::JobRunner;
 
 /// A session with the cluster that its jobs run on.
@@ -27,6 +28,7 @@ pub struct SqlShell {
 /// The command.
 pub async fn run(config: Config, command: SqlCommand) -> anyhow::Result<()> {
     let script = read_script(&command)?;
+    let interrupts = Interrupts::catch()?;
     let embedded = match command.jobmanager.is_empty() {
         true => Some(
             EmbeddedCluster::start(&config, command.parallelism)
@@ -35,7 +37,7 @@ pub async fn run(config: Config, command: SqlCommand) -> anyhow::Result<()> {
         ),
         false => None,
     };
-    let result = run_shell(&config, &command, script, embedded.as_ref()).await;
+    let result = run_shell(&config, &command, script, embedded.as_ref(), interrupts).await;
     if let Some(embedded) = embedded {
         embedded.shutdown().await;
     }
@@ -67,6 +69,7 @@ async fn run_shell(
     command: &SqlCommand,
     script: Option<String>,
     embedded: Option<&EmbeddedCluster>,
+    interrupts: Interrupts,
 ) -> anyhow::Result<()> {
     let mut options = config.job_defaults.clone();
     let addresses = match embedded {
@@ -95,7 +98,7 @@ async fn run_shell(
     })?;
     let mut shell = SqlShell {
         session,
-        runner: JobRunner::new(client, command.clone()),
+        runner: JobRunner::new(client, command.clone(), interrupts),
         format: command.format,
     };
     match script {

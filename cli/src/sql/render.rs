@@ -132,6 +132,11 @@ impl Renderer {
         }
     }
 
+    /// No row has come, or none is left.
+    pub fn is_empty(&self) -> bool {
+        self.table.rows().next().is_none()
+    }
+
     /// The final rows.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         if let Some(live) = &mut self.live {

@@ -375,6 +375,10 @@ async fn start_attempt(
     let result = leader.propose(Command::StartAttempt(start)).await;
     let result = answered(result)?.map(drop);
     if result.is_ok() {
+        // From the start, so that a rate over the first failure can be computed.
+        for name in [metric_names::JOB_RESTARTS, metric_names::CHECKPOINTS_FAILED] {
+            metrics::counter!(name, "job" => job_id.clone()).increment(0);
+        }
         tracing::info!(
             job = %job_id, attempt, checkpoint = choice.restore.checkpoint_id,
             "attempt starts{}", match &choice.restore.from {
