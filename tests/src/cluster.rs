@@ -30,6 +30,10 @@ pub struct ClusterOptions {
     pub cluster_id: Option<String>,
     /// Folder with ca.pem, cert.pem and key.pem.
     pub tls: Option<PathBuf>,
+    /// More configuration keys of the job managers.
+    pub job_manager_conf: Vec<(String, String)>,
+    /// More configuration keys of the task managers.
+    pub task_manager_conf: Vec<(String, String)>,
 }
 
 /// A cluster in a temporary folder.
@@ -173,6 +177,9 @@ impl Cluster {
         for (key, value) in &self.options.job_defaults {
             set("job_defaults", format!("{{\"{key}\" = \"{value}\"}}"));
         }
+        for (key, value) in &self.options.job_manager_conf {
+            set(key, value.clone());
+        }
         let log = self.dir.path().join(format!("jm{index}.log"));
         self.job_managers[index] = Some(Process::start(&mut command, &log)?);
         Ok(())
@@ -192,6 +199,9 @@ impl Cluster {
         command
             .arg("--conf")
             .arg(format!("taskmanager.slots={}", self.options.slots.max(1)));
+        for (key, value) in &self.options.task_manager_conf {
+            command.arg("--conf").arg(format!("{key}={value}"));
+        }
         let log = self.dir.path().join(format!("tm{index}.log"));
         self.task_managers[index] = Some(Process::start(&mut command, &log)?);
         Ok(())

@@ -10,5 +10,8 @@ pub mod kafka;
 pub mod nexmark;
 pub mod process;
 pub mod rows;
+pub mod said;
 pub mod services;
 pub mod stream;
+pub mod terminal;
+pub mod tls;

@@ -41,10 +41,21 @@ pub fn weir() -> Command {
 
 /// Runs a command to its end, killed after `timeout`.
 pub fn run(command: &mut Command, timeout: Duration) -> anyhow::Result<Output> {
+    run_with_input(command, "", timeout)
+}
+
+/// The same with a text on the standard input.
+pub fn run_with_input(
+    command: &mut Command,
+    input: &str,
+    timeout: Duration,
+) -> anyhow::Result<Output> {
     let dir = tempfile::tempdir()?;
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+    let script = dir.path().join("in");
+    std::fs::write(&script, input)?;
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(File::open(&script)?)
         .stdout(File::create(&out)?)
         .stderr(File::create(&err)?)
         .spawn()
