@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use datafusion_expr::Expr;
 use weir_dataflow::agg;
 use weir_dataflow::schema::{decode_schema, encode_schema};
 use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase};
@@ -11,7 +10,7 @@ use super::describe::{aggregate_detail, condition_texts, select_detail, window_d
 use super::encode;
 use super::rel::{
     Aggregate, Column, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty, WindowSource,
-    conjuncts, row_schema,
+    row_schema,
 };
 use super::scan::{connector, physical_schema, read_schema};
 use super::sink::SinkPlan;
