@@ -8,7 +8,7 @@ use std::path::Path;
 use arrow::datatypes::Schema;
 use weir_dataflow::schema::decode_schema;
 use weir_dataflow::types::LogicalField;
-use weir_proto::v1::{self, operator::Kind};
+use weir_proto::v1::{self, operator::Kind, window_aggregate::Phase};
 use weir_sql::{Session, SessionDefaults, StatementResult, parse_script};
 
 const NEXMARK: &str = include_str!("nexmark.sql");
@@ -114,6 +114,76 @@ fn a_statement_set_reads_a_table_once() {
         INSERT INTO b (m, x) SELECT auction, channel FROM bid WHERE price > 7;
         END";
     check("statement_set", &explain(&mut session, set));
+}
+
+/// The uid of the job's GROUP BY.
+fn aggregate_uid(query: &str) -> String {
+    let Ok(StatementResult::Query(planned)) = run(&mut session(NEXMARK), query) else {
+        panic!("{query}");
+    };
+    let operators = planned
+        .graph
+        .vertices
+        .iter()
+        .flat_map(|vertex| &vertex.chain);
+    let mut aggregates =
+        operators.filter(|operator| matches!(operator.kind, Some(Kind::GroupAggregate(_))));
+    aggregates.next().unwrap().uid.clone()
+}
+
+#[test]
+fn state_is_found_again_after_an_edit_behind_it() {
+    let uid = aggregate_uid("SELECT auction, SUM(price) FROM bid GROUP BY auction");
+    let behind =
+        "SELECT SUM(price) / 2, auction AS a FROM bid GROUP BY auction HAVING SUM(price) > 5";
+    assert_eq!(uid, aggregate_uid(behind));
+    // Somebody else reads the table too: the condition on event_type moves out of the source.
+    let mut session = session(NEXMARK);
+    let set = "CREATE TABLE a (id BIGINT, s BIGINT) WITH ('connector' = 'blackhole');
+        EXECUTE STATEMENT SET BEGIN
+        INSERT INTO a SELECT id, reserve FROM auction;
+        INSERT INTO a SELECT auction, SUM(price) FROM bid GROUP BY auction;
+        END";
+    let Ok(StatementResult::Job(job)) = run(&mut session, set) else {
+        panic!("{set}");
+    };
+    let mut operators = job.graph.vertices.iter().flat_map(|vertex| &vertex.chain);
+    assert!(operators.any(|operator| operator.uid == uid));
+    for other in [
+        "SELECT bidder, SUM(price) FROM bid GROUP BY bidder",
+        "SELECT auction, SUM(bidder) FROM bid GROUP BY auction",
+        "SELECT auction, SUM(price) FROM bid WHERE price > 3 GROUP BY auction",
+    ] {
+        assert_ne!(uid, aggregate_uid(other), "{other}");
+    }
+}
+
+#[test]
+fn settings_reach_the_graph() {
+    let set = "SET 'execution.checkpointing.interval' = '3 s';
+        SET 'table.exec.state.ttl' = '1 h';
+        SET 'table.exec.mini-batch.enabled' = 'true';
+        SELECT auction, COUNT(*) FROM bid GROUP BY auction";
+    let Ok(StatementResult::Query(planned)) = run(&mut session(NEXMARK), set) else {
+        panic!("{set}");
+    };
+    let graph = planned.graph;
+    assert_eq!(graph.checkpoint.unwrap().interval_ms, 3000);
+    assert!(graph.bounded && planned.changelog);
+    assert_eq!(planned.upsert_key, [0]);
+    let operators = graph.vertices.iter().flat_map(|vertex| &vertex.chain);
+    let aggregates: Vec<_> = operators
+        .filter_map(|operator| match &operator.kind {
+            Some(Kind::GroupAggregate(aggregate)) => {
+                Some((aggregate.phase(), aggregate.state_ttl_ms))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        aggregates,
+        [(Phase::Local, 3_600_000), (Phase::Global, 3_600_000)]
+    );
 }
 
 /// What a task manager relies on: edges go forward, uids are unique, every expression can be read again over the schema it is for.

@@ -43,5 +43,7 @@ ON p.window_start = a.window_start AND p.window_end = a.window_end AND p.id + 1 
 SELECT p.id, a.seller FROM TABLE(TUMBLE(TABLE person, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) p,
 TABLE(TUMBLE(TABLE auction, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) a
 WHERE p.window_start = a.window_start AND p.window_end = a.window_end AND p.id = a.seller AND p.state = 'OR' AND a.reserve > 5
+-- condition_on_a_computed_column
+SELECT * FROM (SELECT auction, UPPER(channel) AS channel FROM bid WHERE price > 7) WHERE channel <> 'GOOGLE' AND auction > 3
 -- literals_have_types
 SELECT 1, 3000000000, 0.908, 1e0, 'text', TRUE, DATE '2020-01-31', TIMESTAMP '2020-01-31 10:00:00', INTERVAL '1' DAY, NULL FROM bid

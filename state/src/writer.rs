@@ -20,7 +20,7 @@ use crate::memory::StateMemory;
 use crate::{Result, StateError};
 
 /// Bytes that may wait to be written; one larger write may wait alone.
-const QUEUE_BYTES: usize = 64 << 20;
+const QUEUE_BYTES: usize = 24 << 20;
 /// A writer that makes no progress for so long is taken for stuck.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(300);
 

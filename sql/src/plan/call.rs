@@ -52,6 +52,20 @@ pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Res
     use ast::Expr as E;
     let (name, arguments) = match expr {
         E::Function(function) => return call(analyzer, function, expr),
+        E::SimilarTo {
+            negated,
+            expr: operand,
+            pattern,
+            escape_char: None,
+        } => {
+            let arguments = raws(analyzer, [operand, pattern])?;
+            let similar = scalar("SIMILAR", arguments).map_err(|_| unsupported(expr))?;
+            return Ok(if *negated {
+                Expr::Not(Box::new(similar))
+            } else {
+                similar
+            });
+        }
         E::Extract {
             field,
             expr: operand,
@@ -60,21 +74,38 @@ pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Res
             "EXTRACT",
             vec![text(&field.to_string()), analyzer.raw(operand)?],
         ),
-        E::Position { expr: part, r#in } => {
-            ("POSITION", vec![analyzer.raw(part)?, analyzer.raw(r#in)?])
-        }
+        E::Position { expr: part, r#in } => ("POSITION", raws(analyzer, [part, r#in])?),
+        E::Substring { .. } | E::Overlay { .. } | E::Trim { .. } => text_form(analyzer, expr)?,
+        E::Ceil {
+            expr: operand,
+            field,
+        } => ("CEIL", round(analyzer, operand, field)?),
+        E::Floor {
+            expr: operand,
+            field,
+        } => ("FLOOR", round(analyzer, operand, field)?),
+        E::Array(array) => ("ARRAY", raws(analyzer, &array.elem)?),
+        E::Tuple(items) => ("ROW", raws(analyzer, items)?),
+        other => return Err(unsupported(other)),
+    };
+    scalar(name, arguments).map_err(|_| unsupported(expr))
+}
+
+/// SUBSTRING(x FROM 1 FOR 2), OVERLAY(x PLACING y FROM 1), TRIM(LEADING 'a' FROM x)
+fn text_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Result<(&'static str, Vec<Expr>)> {
+    use ast::Expr as E;
+    match expr {
         E::Substring {
             expr: operand,
             substring_from,
             substring_for,
             ..
         } => {
-            let mut arguments = vec![analyzer.raw(operand)?];
-            let rest = substring_from.iter().chain(substring_for);
-            for argument in rest {
-                arguments.push(analyzer.raw(argument)?);
-            }
-            ("SUBSTRING", arguments)
+            let operands = [operand]
+                .into_iter()
+                .chain(substring_from)
+                .chain(substring_for);
+            Ok(("SUBSTRING", raws(analyzer, operands)?))
         }
         E::Overlay {
             expr: operand,
@@ -82,12 +113,8 @@ pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Res
             overlay_from,
             overlay_for,
         } => {
-            let mut arguments = vec![analyzer.raw(operand)?];
-            let rest = [overlay_what, overlay_from].into_iter().chain(overlay_for);
-            for argument in rest {
-                arguments.push(analyzer.raw(argument)?);
-            }
-            ("OVERLAY", arguments)
+            let operands = [operand, overlay_what, overlay_from].into_iter();
+            Ok(("OVERLAY", raws(analyzer, operands.chain(overlay_for))?))
         }
         E::Trim {
             trim_where,
@@ -100,45 +127,24 @@ pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Res
                 Some(TrimWhereField::Leading) => "LTRIM",
                 Some(TrimWhereField::Trailing) => "RTRIM",
             };
-            let mut arguments = vec![analyzer.raw(operand)?];
-            if let Some(what) = trim_what {
-                arguments.push(analyzer.raw(what)?);
-            }
-            (name, arguments)
+            Ok((
+                name,
+                raws(analyzer, [operand].into_iter().chain(trim_what))?,
+            ))
         }
-        E::Ceil {
-            expr: operand,
-            field,
-        } => ("CEIL", round(analyzer, operand, field)?),
-        E::Floor {
-            expr: operand,
-            field,
-        } => ("FLOOR", round(analyzer, operand, field)?),
-        E::SimilarTo {
-            negated,
-            expr: operand,
-            pattern,
-            escape_char: None,
-        } => {
-            let arguments = vec![analyzer.raw(operand)?, analyzer.raw(pattern)?];
-            let similar = scalar("SIMILAR", arguments).map_err(|_| unsupported(expr))?;
-            return Ok(if *negated {
-                Expr::Not(Box::new(similar))
-            } else {
-                similar
-            });
-        }
-        E::Array(array) => {
-            let items = array.elem.iter().map(|item| analyzer.raw(item));
-            ("ARRAY", items.collect::<Result<_>>()?)
-        }
-        E::Tuple(items) => {
-            let items = items.iter().map(|item| analyzer.raw(item));
-            ("ROW", items.collect::<Result<_>>()?)
-        }
-        other => return Err(unsupported(other)),
-    };
-    scalar(name, arguments).map_err(|_| unsupported(expr))
+        other => Err(unsupported(other)),
+    }
+}
+
+/// Several expressions in order.
+fn raws<'e, E: std::borrow::Borrow<ast::Expr> + 'e>(
+    analyzer: &mut Analyzer<'_>,
+    exprs: impl IntoIterator<Item = &'e E>,
+) -> Result<Vec<Expr>> {
+    exprs
+        .into_iter()
+        .map(|expr| analyzer.raw(expr.borrow()))
+        .collect()
 }
 
 /// CEIL(x), CEIL(x TO HOUR)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use weir_proto::v1::{Partitioning, operator::Kind};
 
-use super::graph::layout;
+use super::graph::{consumers, layout};
 use super::lower::{Input, Lowering, NodeId};
 
 /// One tree a sink. A part that was shown already is named only.
@@ -17,7 +17,10 @@ pub(super) fn explain(lowering: &Lowering, parallelism: u32, changelog_mode: boo
             .map(|node| layout.parallelism[layout.vertex_of[node]])
             .collect(),
         shown: vec![None; lowering.nodes.len()],
-        shared: shared(lowering),
+        shared: consumers(&lowering.nodes)
+            .into_iter()
+            .map(|count| count > 1)
+            .collect(),
         out: String::new(),
     };
     for (id, node) in lowering.nodes.iter().enumerate() {
@@ -26,14 +29,6 @@ pub(super) fn explain(lowering: &Lowering, parallelism: u32, changelog_mode: boo
         }
     }
     printer.out
-}
-
-fn shared(lowering: &Lowering) -> Vec<bool> {
-    let mut consumers = vec![0; lowering.nodes.len()];
-    for input in lowering.nodes.iter().flat_map(|node| &node.inputs) {
-        consumers[input.from] += 1;
-    }
-    consumers.into_iter().map(|count| count > 1).collect()
 }
 
 struct Printer<'a> {

@@ -113,14 +113,7 @@ impl<'a> Analyzer<'a> {
             E::Value(value) => {
                 literal_expr(literal::value(&value.value).map_err(|error| error.at(expr))?)
             }
-            E::TypedString(typed) => match &typed.value.value {
-                ast::Value::SingleQuotedString(text) => {
-                    let value = crate::types::from_ast(&typed.data_type)
-                        .and_then(|data_type| literal::typed(&data_type, text));
-                    literal_expr(value.map_err(|error| error.at(expr))?)
-                }
-                _ => return Err(unsupported(expr)),
-            },
+            E::TypedString(typed) => typed_literal(typed, expr)?,
             E::Interval(interval) => {
                 literal_expr(literal::interval(interval).map_err(|error| error.at(expr))?)
             }
@@ -148,15 +141,7 @@ impl<'a> Analyzer<'a> {
                 negated,
                 low,
                 high,
-            } => {
-                let operand = self.raw(operand)?;
-                let (low, high) = (self.raw(low)?, self.raw(high)?);
-                if *negated {
-                    operand.clone().lt(low).or(operand.gt(high))
-                } else {
-                    operand.clone().gt_eq(low).and(operand.lt_eq(high))
-                }
-            }
+            } => self.between(operand, *negated, low, high)?,
             E::Cast {
                 kind,
                 expr: operand,
@@ -177,6 +162,23 @@ impl<'a> Analyzer<'a> {
                 false,
             )),
             _ => return self.predicate(expr),
+        })
+    }
+
+    /// Both ends belong to it.
+    fn between(
+        &mut self,
+        operand: &ast::Expr,
+        negated: bool,
+        low: &ast::Expr,
+        high: &ast::Expr,
+    ) -> Result<Expr> {
+        let operand = self.raw(operand)?;
+        let (low, high) = (self.raw(low)?, self.raw(high)?);
+        Ok(if negated {
+            operand.clone().lt(low).or(operand.gt(high))
+        } else {
+            operand.clone().gt_eq(low).and(operand.lt_eq(high))
         })
     }
 
@@ -380,6 +382,17 @@ impl<'a> Analyzer<'a> {
 
 /// The function behind `row.field`.
 pub(super) const FIELD_ACCESS: &str = "__field";
+
+/// DATE '2020-01-31'
+fn typed_literal(typed: &ast::TypedString, expr: &ast::Expr) -> Result<Expr> {
+    let ast::Value::SingleQuotedString(text) = &typed.value.value else {
+        return Err(unsupported(expr));
+    };
+    crate::types::from_ast(&typed.data_type)
+        .and_then(|data_type| literal::typed(&data_type, text))
+        .map(literal_expr)
+        .map_err(|error| error.at(expr))
+}
 
 /// An error that names a form of expression which is not built.
 pub(super) fn unsupported(expr: &ast::Expr) -> SqlError {

@@ -1,6 +1,6 @@
 //! Operators become vertices: what follows one another without an exchange runs as one subtask.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use weir_proto::v1::{self, Partitioning, operator::Kind};
 use xxhash_rust::xxh3::xxh3_128;
@@ -19,10 +19,7 @@ pub(super) struct Layout {
 
 /// Chains the nodes.
 pub(super) fn layout(nodes: &[Node], parallelism: u32) -> Layout {
-    let mut consumers = vec![0usize; nodes.len()];
-    for input in nodes.iter().flat_map(|node| &node.inputs) {
-        consumers[input.from] += 1;
-    }
+    let consumers = consumers(nodes);
     let mut layout = Layout {
         vertex_of: Vec::with_capacity(nodes.len()),
         chains: Vec::new(),
@@ -110,30 +107,49 @@ fn operator(node: &Node, uid: &str) -> v1::Operator {
 }
 
 /// Identities that say what a node means and what it is fed with, not where it stands, so that state is found again after an edit elsewhere
-/// in the job. A source is its table: what is read of it may change.
+/// in the job. Whether a condition is checked by the source or behind it makes no difference: that depends on who else reads the table.
 fn uids(nodes: &[Node]) -> Vec<String> {
+    let consumers = consumers(nodes);
     let mut uids: Vec<String> = Vec::with_capacity(nodes.len());
     let mut taken = HashSet::new();
     for node in nodes {
-        let meaning = match &node.kind {
-            Kind::Source(source) => format!("{} {}", source.table, source.connector),
-            Kind::Sink(sink) => format!("{} {}", sink.table, sink.connector),
-            _ => node.detail.clone(),
+        let mut conditions: BTreeSet<&str> = match node.kind {
+            Kind::Source(_) => BTreeSet::new(),
+            _ => node.conditions.iter().map(String::as_str).collect(),
         };
-        let mut identity = format!("{}\n{meaning}", node.name);
+        let mut identity = format!("{}\n{}", node.name, node.meaning);
         for input in &node.inputs {
             identity.push_str(&format!("\n{} {}", input.target, uids[input.from]));
+            let from = &nodes[input.from];
+            if matches!(from.kind, Kind::Source(_)) && consumers[input.from] == 1 {
+                conditions.extend(from.conditions.iter().map(String::as_str));
+            }
         }
-        let uid = format!("{:032x}", xxh3_128(identity.as_bytes()));
-        let unique = (1..)
-            .map(|number| match number {
-                1 => uid.clone(),
-                _ => format!("{uid}-{number}"),
-            })
-            .find(|uid| !taken.contains(uid))
-            .unwrap_or(uid);
-        taken.insert(unique.clone());
-        uids.push(unique);
+        for condition in conditions {
+            identity.push_str(&format!("\nwhere {condition}"));
+        }
+        uids.push(unique(&identity, &mut taken));
     }
     uids
+}
+
+/// Equal nodes are told apart by a number.
+fn unique(identity: &str, taken: &mut HashSet<String>) -> String {
+    let uid = format!("{:032x}", xxh3_128(identity.as_bytes()));
+    let mut unique = uid.clone();
+    let mut number = 1;
+    while !taken.insert(unique.clone()) {
+        number += 1;
+        unique = format!("{uid}-{number}");
+    }
+    unique
+}
+
+/// How many edges leave each node.
+pub(super) fn consumers(nodes: &[Node]) -> Vec<usize> {
+    let mut consumers = vec![0; nodes.len()];
+    for input in nodes.iter().flat_map(|node| &node.inputs) {
+        consumers[input.from] += 1;
+    }
+    consumers
 }

@@ -6,6 +6,7 @@ use weir_dataflow::agg;
 use weir_dataflow::schema::{decode_schema, encode_schema};
 use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase};
 
+use super::describe::{aggregate_detail, condition_texts, select_detail, window_detail};
 use super::encode;
 use super::rel::{
     Aggregate, Column, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty, WindowSource,
@@ -28,6 +29,10 @@ pub(super) struct Node {
     pub name: String,
     /// What it does, for EXPLAIN.
     pub detail: String,
+    /// What its identity is made of, besides the conditions.
+    pub meaning: String,
+    /// What rows must fulfil to get through, one text a conjunct.
+    pub conditions: Vec<String>,
     pub inputs: Vec<Input>,
     /// It must run as one subtask.
     pub single: bool,
@@ -103,6 +108,8 @@ impl Lowering {
             schema: Vec::new(),
             name: format!("Sink: {}", plan.table),
             detail,
+            meaning: format!("{} {}", plan.table, plan.connector),
+            conditions: Vec::new(),
             bounded: inputs.iter().all(|input| self.nodes[*input].bounded),
             inputs: forward(&inputs),
             single,
@@ -135,8 +142,16 @@ impl Lowering {
                         .transpose()?,
                     projection: encode::projection(projection, &input.columns, &rel.columns)?,
                 };
-                let detail = calc_detail(&calc);
-                self.chained(rel, Kind::Calc(calc), "Calc", detail, &inputs)
+                let select = select_detail(&calc);
+                let detail = match &calc.filter {
+                    Some(filter) => format!("{select}, where=[{}]", filter.text),
+                    None => select.clone(),
+                };
+                Node {
+                    meaning: select,
+                    conditions: condition_texts(filter.as_ref(), &input.columns),
+                    ..self.chained(rel, Kind::Calc(calc), "Calc", detail, &inputs)
+                }
             }
             RelOp::WindowAssign { input, window } => {
                 let inputs = self.lower(input)?;
@@ -228,6 +243,9 @@ impl Lowering {
         }
         Ok(Node {
             name: format!("Source: {}", source.table),
+            // What is read of a table may change, its splits are the same.
+            meaning: format!("{} {}", source.table, source.connector),
+            conditions: condition_texts(scan.filter.as_ref(), &rel.columns),
             kind: Kind::Source(source),
             schema: encode::schema(&rel.columns),
             detail,
@@ -251,6 +269,8 @@ impl Lowering {
             kind,
             schema: encode::schema(&rel.columns),
             name: name.to_owned(),
+            meaning: detail.clone(),
+            conditions: Vec::new(),
             detail,
             inputs: forward(inputs),
             single: self.are_single(inputs),
@@ -269,6 +289,8 @@ impl Lowering {
             kind,
             schema: encode::schema(&rel.columns),
             name: name.to_owned(),
+            meaning: detail.clone(),
+            conditions: Vec::new(),
             detail,
             single: inputs
                 .iter()
@@ -535,45 +557,4 @@ fn window_spec(window: &Window) -> v1::WindowSpec {
         time_column: encode::index(window.time_column),
         processing_time: false,
     }
-}
-
-fn calc_detail(calc: &v1::Calc) -> String {
-    let text = |named: &v1::NamedExpr| {
-        let text = named.expr.as_ref().map_or("", |expr| expr.text.as_str());
-        if text == named.name {
-            text.to_owned()
-        } else {
-            format!("{text} AS {}", named.name)
-        }
-    };
-    let select: Vec<_> = calc.projection.iter().map(text).collect();
-    let mut detail = format!("select=[{}]", select.join(", "));
-    if let Some(filter) = &calc.filter {
-        detail.push_str(&format!(", where=[{}]", filter.text));
-    }
-    detail
-}
-
-fn window_detail(window: &Window, columns: &[Column]) -> String {
-    let kind = window.kind.as_str_name().trim_start_matches("WINDOW_KIND_");
-    let mut detail = format!(
-        "window=[{kind}({}, size={} ms",
-        columns[window.time_column].name, window.size_ms
-    );
-    for (what, value) in [("slide", window.slide_ms), ("offset", window.offset_ms)] {
-        if value != 0 {
-            detail.push_str(&format!(", {what}={value} ms"));
-        }
-    }
-    detail + ")]"
-}
-
-fn aggregate_detail(keys: &[usize], aggregates: &[Aggregate], columns: &[Column]) -> String {
-    let calls = aggregates.iter().map(|call| text::aggregate(call, columns));
-    let calls: Vec<_> = calls.collect();
-    format!(
-        ", groupBy=[{}], aggregates=[{}]",
-        text::names(keys, columns),
-        calls.join(", ")
-    )
 }

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod call;
+mod describe;
 mod encode;
 mod error;
 mod explain;

@@ -120,7 +120,8 @@ fn push_through_calc(
     for condition in conditions {
         let mut used = BTreeSet::new();
         collect_inputs(&condition, &mut used);
-        if used.iter().all(|index| is_stable(&projection[*index])) {
+        // What costs something is not to be computed twice, below for the condition and here for its column.
+        if used.iter().all(|index| is_cheap(&projection[*index])) {
             below.push(replace_inputs(&condition, |index| {
                 projection[index].clone()
             }));
@@ -278,13 +279,14 @@ fn fuse(rel: &RelRef) -> Option<RelRef> {
         return None;
     };
     let width = input.columns.len();
+    let reads_window = |expr: &Expr| {
+        let mut reads = BTreeSet::new();
+        collect_inputs(expr, &mut reads);
+        reads.last().is_some_and(|last| *last >= width)
+    };
     // The window's own columns may be read for nothing but the grouping.
-    if as_input_ref(&projection[*start]) != Some(width)
-        || as_input_ref(&projection[*end]) != Some(width + 1)
-    {
-        return None;
-    }
-    let used_elsewhere = keys
+    let is_bound = |at: usize, bound: usize| as_input_ref(&projection[at]) == Some(bound);
+    let mut used_elsewhere = keys
         .iter()
         .chain(
             aggregates
@@ -293,20 +295,14 @@ fn fuse(rel: &RelRef) -> Option<RelRef> {
         )
         .map(|index| &projection[*index])
         .chain(filter);
-    let mut read = BTreeSet::new();
-    for expr in used_elsewhere {
-        collect_inputs(expr, &mut read);
-    }
-    if read.last().is_some_and(|last| *last >= width) {
+    if !is_bound(*start, width) || !is_bound(*end, width + 1) || used_elsewhere.any(reads_window) {
         return None;
     }
     // Columns of the window are no longer there: their places take the time column, which pruning removes where it is not needed.
     let mut exprs = projection.clone();
     let mut columns = calc.columns.clone();
     for (expr, column) in exprs.iter_mut().zip(&mut columns) {
-        let mut reads = BTreeSet::new();
-        collect_inputs(expr, &mut reads);
-        if reads.last().is_some_and(|last| *last >= width) {
+        if reads_window(expr) {
             *expr = input_ref(window.time_column);
             *column = input.columns[window.time_column].clone();
         }

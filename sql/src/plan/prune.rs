@@ -240,66 +240,73 @@ fn prune_aggregate(rel: &Rel, needed: &Needed) -> Pruned {
             );
         }
     };
-    let first_call = keys.len();
-    let calls = first_call..first_call + aggregates.len();
-    // A grouping without aggregates would have another changelog: one is kept.
-    let mut kept_calls: Vec<usize> = calls
-        .clone()
-        .filter(|index| needed.contains(index))
+    let (first_call, number_of_calls) = (keys.len(), aggregates.len());
+    let mut kept: Vec<usize> = (0..aggregates.len())
+        .filter(|call| needed.contains(&(first_call + call)))
         .collect();
-    if kept_calls.is_empty() && matches!(rel.op, RelOp::GroupAggregate { .. }) {
-        kept_calls.extend(calls.clone().next());
+    // A grouping without aggregates would have another changelog: one is kept.
+    if kept.is_empty() && !aggregates.is_empty() && matches!(rel.op, RelOp::GroupAggregate { .. }) {
+        kept.push(0);
     }
     let mut below: Needed = keys.iter().copied().collect();
-    for index in &kept_calls {
-        let call = &aggregates[*index - first_call];
+    for call in &kept {
+        let call = &aggregates[*call];
         below.extend(call.arguments.iter().chain(&call.filter));
     }
     match &rel.op {
-        RelOp::WindowAggregate { window, .. } => match window {
-            WindowSource::Assign(window) => below.extend([window.time_column]),
-            WindowSource::Attached { start, end } => below.extend([*start, *end]),
-        },
+        RelOp::WindowAggregate { window, .. } => below.extend(window_reads(window)),
         _ if below.is_empty() => below.extend([0]),
         _ => {}
     }
     let input = prune(input, &below);
-    let moved_calls = kept_calls
+    let calls = kept
         .iter()
-        .map(|index| moved_call(&aggregates[*index - first_call], &input))
-        .collect();
+        .map(|call| moved_call(&aggregates[*call], &input));
+    let aggregates = calls.collect();
     let keys = keys.iter().map(|key| input.at(*key)).collect();
-    let kept: Needed = (0..rel.columns.len())
-        .filter(|index| !calls.contains(index) || kept_calls.contains(index))
-        .collect();
-    let places = places_of(rel.columns.len(), &kept);
+    let is_kept = |index: &usize| match index.checked_sub(first_call) {
+        Some(call) if call < number_of_calls => kept.contains(&call),
+        _ => true,
+    };
+    let columns: Needed = (0..rel.columns.len()).filter(is_kept).collect();
     let op = match &rel.op {
         RelOp::WindowAggregate {
             window, properties, ..
         } => RelOp::WindowAggregate {
-            window: match window {
-                WindowSource::Assign(window) => {
-                    let mut window = window.clone();
-                    window.time_column = input.at(window.time_column);
-                    WindowSource::Assign(window)
-                }
-                WindowSource::Attached { start, end } => WindowSource::Attached {
-                    start: input.at(*start),
-                    end: input.at(*end),
-                },
-            },
+            window: moved_window(window, &input),
             properties: properties.clone(),
             input: input.rel,
             keys,
-            aggregates: moved_calls,
+            aggregates,
         },
         _ => RelOp::GroupAggregate {
             input: input.rel,
             keys,
-            aggregates: moved_calls,
+            aggregates,
         },
     };
-    finish(rel, op, places)
+    finish(rel, op, places_of(rel.columns.len(), &columns))
+}
+
+fn window_reads(window: &WindowSource) -> Vec<usize> {
+    match window {
+        WindowSource::Assign(window) => vec![window.time_column],
+        WindowSource::Attached { start, end } => vec![*start, *end],
+    }
+}
+
+fn moved_window(window: &WindowSource, input: &Pruned) -> WindowSource {
+    match window {
+        WindowSource::Assign(window) => {
+            let mut window = window.clone();
+            window.time_column = input.at(window.time_column);
+            WindowSource::Assign(window)
+        }
+        WindowSource::Attached { start, end } => WindowSource::Attached {
+            start: input.at(*start),
+            end: input.at(*end),
+        },
+    }
 }
 
 fn moved_call(call: &Aggregate, input: &Pruned) -> Aggregate {

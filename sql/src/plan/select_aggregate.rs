@@ -143,11 +143,11 @@ fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -
     let windowed = properties.contains(&Some(WindowProperty::Start))
         && properties.contains(&Some(WindowProperty::End));
     let mut before = Projection::default();
-    let schema = expr_schema(&scope.row())?;
     let mut key_columns = Vec::new();
     let mut key_positions = Vec::with_capacity(keys.len());
     for (key, property) in keys.iter().zip(&properties) {
         if windowed && property.is_some() {
+            // Its place among the properties is found when they are there.
             key_positions.push(usize::MAX);
             continue;
         }
@@ -158,43 +158,11 @@ fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -
             key_columns.len() - 1
         }));
     }
-    let mut aggregates = Vec::with_capacity(calls.len());
-    for call in calls {
-        let mut arguments = Vec::with_capacity(call.arguments.len());
-        for (expr, field) in call.arguments.iter().zip(&call.argument_types) {
-            arguments.push(before.add(expr, named(expr, scope, field.clone())));
-        }
-        let filter = match &call.filter {
-            Some(filter) => Some(before.add(
-                filter,
-                column(&text::expr(filter, &scope.row()), type_of(filter, &schema)?),
-            )),
-            None => None,
-        };
-        aggregates.push(Aggregate {
-            function: call.function.to_owned(),
-            arguments,
-            distinct: call.distinct,
-            filter,
-        });
-    }
-    let mut out: Vec<Column> = key_columns
-        .iter()
-        .map(|at| {
-            let mut key = before.columns[*at].clone();
-            key.time = None;
-            key
-        })
+    let aggregates = aggregates(scope, calls, &mut before)?;
+    let out = grouped_columns(&before, &key_columns, &aggregates, calls)?;
+    let call_positions = (0..calls.len())
+        .map(|index| key_columns.len() + index)
         .collect();
-    let call_positions = (0..calls.len()).map(|index| out.len() + index).collect();
-    for (index, call) in calls.iter().enumerate() {
-        let may_be_empty = call.filter.is_some() || (keys.is_empty() && call.function != "COUNT");
-        let field = aggregate::result_type(call.function, &call.argument_types, may_be_empty)?;
-        out.push(column(
-            &text::aggregate(&aggregates[index], &before.columns),
-            field,
-        ));
-    }
     let rel = if windowed {
         window_aggregate(
             input,
@@ -231,6 +199,58 @@ fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -
     })
 }
 
+/// The calls over columns that `before` computes.
+fn aggregates(
+    scope: &Scope,
+    calls: &[AggregateCall],
+    before: &mut Projection,
+) -> Result<Vec<Aggregate>> {
+    let row = scope.row();
+    let schema = expr_schema(&row)?;
+    let mut aggregates = Vec::with_capacity(calls.len());
+    for call in calls {
+        let arguments = call.arguments.iter().zip(&call.argument_types);
+        let arguments = arguments
+            .map(|(expr, field)| before.add(expr, named(expr, scope, field.clone())))
+            .collect();
+        let filter = match &call.filter {
+            Some(filter) => {
+                let field = type_of(filter, &schema)?;
+                Some(before.add(filter, column(&text::expr(filter, &row), field)))
+            }
+            None => None,
+        };
+        aggregates.push(Aggregate {
+            function: call.function.to_owned(),
+            arguments,
+            distinct: call.distinct,
+            filter,
+        });
+    }
+    Ok(aggregates)
+}
+
+/// Keys, then the results of the calls.
+fn grouped_columns(
+    before: &Projection,
+    keys: &[usize],
+    aggregates: &[Aggregate],
+    calls: &[AggregateCall],
+) -> Result<Vec<Column>> {
+    let mut out = Vec::with_capacity(keys.len() + calls.len());
+    for at in keys {
+        let mut key = before.columns[*at].clone();
+        key.time = None;
+        out.push(key);
+    }
+    for (call, aggregate) in calls.iter().zip(aggregates) {
+        let may_be_empty = call.filter.is_some() || (keys.is_empty() && call.function != "COUNT");
+        let field = aggregate::result_type(call.function, &call.argument_types, may_be_empty)?;
+        out.push(column(&text::aggregate(aggregate, &before.columns), field));
+    }
+    Ok(out)
+}
+
 /// Which of the keys are columns of the input's window.
 fn window_properties(input: &Rel, keys: &[Key]) -> Vec<Option<WindowProperty>> {
     let Some(window) = input.window else {
@@ -263,54 +283,39 @@ fn window_aggregate(
             "a window aggregate over a relation with updates",
         ));
     }
-    let attach = |before: &mut Projection, wanted: WindowProperty| {
-        let key = written
-            .iter()
-            .zip(properties)
-            .find(|(_, property)| **property == Some(wanted));
-        key.map(|(key, _)| before.add(&key.typed, key.column.clone()))
+    let key_of = |wanted: WindowProperty| {
+        let mut known = written.iter().zip(properties);
+        let found = known.find(|(_, property)| **property == Some(wanted));
+        found.map(|(key, _)| key)
     };
-    let bounds =
-        attach(&mut before, WindowProperty::Start).zip(attach(&mut before, WindowProperty::End));
+    let bounds = key_of(WindowProperty::Start).zip(key_of(WindowProperty::End));
     let (start, end) = bounds.ok_or_else(|| SqlError::new("a window has no start or end"))?;
-    let base = out.len();
+    let window = WindowSource::Attached {
+        start: before.add(&start.typed, start.column.clone()),
+        end: before.add(&end.typed, end.column.clone()),
+    };
     let mut asked = Vec::new();
-    for property in [
-        WindowProperty::Start,
-        WindowProperty::End,
-        WindowProperty::Time,
-    ] {
-        let Some(key) = written
-            .iter()
-            .zip(properties)
-            .find_map(|(key, known)| (*known == Some(property)).then_some(key))
-        else {
-            continue;
-        };
-        let mut column = key.column.clone();
+    let mut place = |property: WindowProperty| {
+        let mut column = key_of(property)?.column.clone();
         column.name = property.name().to_owned();
         column.field.nullable = false;
         column.time = (property == WindowProperty::Time).then_some(TimeAttribute::Rowtime);
         asked.push(property);
         out.push(column);
-    }
-    let at = |property| {
-        asked
-            .iter()
-            .position(|known| *known == property)
-            .map(|at| base + at)
+        Some(out.len() - 1)
+    };
+    let columns = WindowColumns {
+        start: place(WindowProperty::Start),
+        end: place(WindowProperty::End),
+        time: place(WindowProperty::Time),
     };
     Ok(Arc::new(Rel {
-        window: Some(WindowColumns {
-            start: at(WindowProperty::Start),
-            end: at(WindowProperty::End),
-            time: at(WindowProperty::Time),
-        }),
+        window: Some(columns),
         columns: out,
         updating: false,
         op: RelOp::WindowAggregate {
             input: before.over(input),
-            window: WindowSource::Attached { start, end },
+            window,
             keys,
             aggregates,
             properties: asked,
