@@ -55,14 +55,19 @@ impl JobClient {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
-            if !matches!(status.code(), Code::Unavailable) {
+            // The last two are how a connection that TLS refuses shows.
+            let unreachable = matches!(
+                status.code(),
+                Code::Unavailable | Code::Cancelled | Code::Unknown
+            );
+            if !unreachable {
                 anyhow::bail!("{}", status.message());
             }
             if Instant::now() >= deadline {
                 anyhow::bail!(
                     "no job manager at {} answers as leader: {}",
                     self.addresses.join(", "),
-                    status.message()
+                    reason(&status)
                 );
             }
             self.follow(&status);
@@ -110,4 +115,18 @@ impl JobClient {
             None => (self.current + 1) % self.addresses.len(),
         };
     }
+}
+
+/// With the causes that a refused connection has.
+fn reason(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
 }

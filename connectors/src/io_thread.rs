@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 use weir_dataflow::{Error, Result, SlotWaker};
 
@@ -149,8 +149,6 @@ pub(crate) struct Worker<C> {
     handle: Option<JoinHandle<()>>,
 }
 
-/// Commands beside the data (a barrier's) that must find room although the queue is full.
-const RESERVE: usize = 4;
 /// How often an idle worker is given a turn.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -172,7 +170,8 @@ impl<C: Send + 'static> Worker<C> {
         waker: SlotWaker,
         mut work: impl Work<C> + 'static,
     ) -> Result<Self> {
-        let (sender, commands) = bounded::<C>(capacity + RESERVE);
+        // [`Self::ready`] bounds the queue: beyond `capacity` it takes only what one input of the operators in front gives, and barriers.
+        let (sender, commands) = unbounded::<C>();
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
         let handle = start(name, move || {
@@ -214,20 +213,17 @@ impl<C: Send + 'static> Worker<C> {
     /// Does not wait.
     pub(crate) fn submit(&self, command: C) -> Result<()> {
         let sent = match &self.commands {
-            Some(commands) => commands.try_send(command),
-            None => Err(TrySendError::Disconnected(command)),
+            Some(commands) => commands.send(command).is_ok(),
+            None => false,
         };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Error::Internal(
-                "more barriers than a writer's queue has room for".to_owned(),
-            )),
-            Err(TrySendError::Disconnected(_)) => {
-                Err(self.failure.lock().take().unwrap_or_else(|| {
-                    Error::Internal("a writer's I/O thread has ended".to_owned())
-                }))
-            }
+        if sent {
+            return Ok(());
         }
+        Err(self
+            .failure
+            .lock()
+            .take()
+            .unwrap_or_else(|| Error::Internal("a writer's I/O thread has ended".to_owned())))
     }
 
     pub(crate) fn close(&mut self) {

@@ -122,8 +122,7 @@ impl SinkOperator {
                     .get(*index as usize)
                     .map_or("?", |field| field.name());
                 return Err(Error::Data(format!(
-                    "column '{name}' of table '{}' is NOT NULL, but a NULL was written to it; filter such rows, \
-                     or SET 'table.exec.sink.not-null-enforcer' = 'DROP' to leave them out",
+                    "column '{name}' of table '{}' is NOT NULL, but a NULL was written to it; filter such rows with WHERE",
                     self.spec.table
                 )));
             }

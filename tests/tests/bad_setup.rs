@@ -303,7 +303,7 @@ fn a_full_disk_fails_checkpoints_and_not_the_job() {
     })
     .unwrap();
     let reason = status["last_checkpoint_failure"].as_str().unwrap();
-    assert!(reason.contains("No space left on device"), "{reason}");
+    assert!(reason.contains("no space left on device"), "{reason}");
     assert!(reason.contains("checkpoints"), "no path in: {reason}");
     assert_eq!(status["state"], "RUNNING", "{status}");
     assert_eq!(status["restarts"], 0, "{status}");

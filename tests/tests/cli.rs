@@ -291,7 +291,8 @@ fn clusters_are_worked_by_the_client_commands() {
     }
     call("cancel", &[job]).fine();
     assert_eq!(cluster.status(job).unwrap()["state"], "CANCELED");
-    call("cancel", &[job]).refuses(&["CANCELED"]);
+    // A request that is repeated after a lost answer is no failure.
+    call("cancel", &[job]).fine();
 
     let query = said(
         Command::new(weir_binary())

@@ -156,9 +156,13 @@ fn a_killed_leader_restarts_no_job() {
     for _ in 0..3 {
         let leader = cluster.leader().unwrap();
         cluster.kill_job_manager(leader);
-        cluster
-            .wait_for_checkpoint_after_now(&job, Duration::from_secs(60))
-            .unwrap();
+        if let Err(error) = cluster.wait_for_checkpoint_after_now(&job, Duration::from_secs(30)) {
+            let status = cluster.status(&job);
+            panic!(
+                "{error:#}, {status:?}; logs in {}",
+                cluster.keep_logs().display()
+            );
+        }
         cluster.start_job_manager(leader).unwrap();
     }
     producer.join().unwrap().unwrap();
