@@ -149,18 +149,30 @@ impl Leader {
     }
 }
 
+/// A leader that takes longer for a registration or heartbeat is paused or cut off: another one is looked for.
+pub const PRESENCE_CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// One call with the time-out of control calls; measured.
 pub async fn timed<T>(
     method: &'static str,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Status> {
+    timed_within(CONTROL_CALL_TIMEOUT, method, call).await
+}
+
+/// One call with a time-out of its own; measured.
+pub async fn timed_within<T>(
+    limit: Duration,
+    method: &'static str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
     let started = Instant::now();
-    let answer = timeout(CONTROL_CALL_TIMEOUT, call).await;
+    let answer = timeout(limit, call).await;
     histogram!(RPC_LATENCY, "method" => method).record(started.elapsed().as_secs_f64() * 1000.0);
     match answer {
         Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(format!(
-            "no answer within {CONTROL_CALL_TIMEOUT:?}"
+            "no answer within {limit:?}"
         ))),
     }
 }

@@ -14,7 +14,7 @@ use weir_common::ids::LeaderTerm;
 use weir_proto::v1;
 
 use crate::exchange::send::describe;
-use crate::leader::{Connection, timed};
+use crate::leader::{Connection, PRESENCE_CALL_TIMEOUT, timed_within};
 use crate::node::Node;
 
 /// Metadata key in which a follower names the leader.
@@ -97,7 +97,8 @@ async fn register(node: &Arc<Node>, address: &str) -> Result<Registered, Status>
         running: node.running(),
     };
     let mut calling = client.clone();
-    let response = timed(
+    let response = timed_within(
+        PRESENCE_CALL_TIMEOUT,
         "RegisterTaskManager",
         calling.register_task_manager(request),
     )
@@ -160,7 +161,12 @@ async fn heartbeats(node: &Arc<Node>, registered: Registered) -> Option<String> 
             running: node.running(),
         };
         let mut client = connection.client.clone();
-        let answer = timed("Heartbeat", client.heartbeat(request)).await;
+        let answer = timed_within(
+            PRESENCE_CALL_TIMEOUT,
+            "Heartbeat",
+            client.heartbeat(request),
+        )
+        .await;
         match answer {
             Ok(response) => {
                 failures = 0;

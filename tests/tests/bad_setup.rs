@@ -308,7 +308,7 @@ fn a_full_disk_fails_checkpoints_and_not_the_job() {
     assert_eq!(status["state"], "RUNNING", "{status}");
     assert_eq!(status["restarts"], 0, "{status}");
     let text = cluster.call("status", &[&job]).unwrap();
-    assert!(text.contains("No space left on device"), "{text}");
+    assert!(text.contains("no space left on device"), "{text}");
     std::fs::remove_file(ballast).unwrap();
     cluster.wait_for_checkpoint_after_now(&job, WAIT).unwrap();
     assert!(!cluster.logs_contain("panicked"));
