@@ -148,10 +148,14 @@ fn a_killed_leader_restarts_no_job() {
         .unwrap();
     let producer = {
         let stream = stream.clone();
-        std::thread::spawn(move || stream.produce(Duration::from_secs(15)))
+        std::thread::spawn(move || stream.produce(Duration::from_secs(25)))
     };
     cluster
         .wait_for_state(&job, "RUNNING", Duration::from_secs(60))
+        .unwrap();
+    // In its stride: the start of a job is another matter.
+    cluster
+        .wait_for_checkpoint_after_now(&job, Duration::from_secs(30))
         .unwrap();
     for _ in 0..3 {
         let leader = cluster.leader().unwrap();
