@@ -112,17 +112,11 @@ fn format_cell(out: &mut Vec<u8>, column: &Column<'_>, row: usize) {
         out.extend_from_slice(b"null");
         return;
     }
+    if column.cells.write_exact(out, row) {
+        return;
+    }
     match &column.cells {
         Cells::Null => out.extend_from_slice(b"null"),
-        Cells::Boolean(values) => {
-            out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
-        }
-        Cells::Int8(values) => print::integer(out, values.value(row)),
-        Cells::Int16(values) => print::integer(out, values.value(row)),
-        Cells::Int32(values) => print::integer(out, values.value(row)),
-        Cells::Int64(values) => print::integer(out, values.value(row)),
-        Cells::YearMonth(values) => print::integer(out, values.value(row)),
-        Cells::DayTime(values) => print::integer(out, values.value(row)),
         Cells::Float32(values) => print::float(out, values.value(row)),
         Cells::Float64(values) => print::double(out, values.value(row)),
         Cells::Decimal(values, scale) => print::decimal_plain(out, values.value(row), *scale),

@@ -12,6 +12,8 @@ use arrow::datatypes::{
 };
 use weir_dataflow::{Error, Result};
 
+use super::print;
+
 /// The values of one column.
 pub(crate) enum Cells<'a> {
     Null,
@@ -112,6 +114,24 @@ impl<'a> Cells<'a> {
                 )));
             }
         })
+    }
+
+    /// Appends a boolean or a whole number, which all text formats write alike; false, and nothing appended, for anything else.
+    #[inline]
+    pub(crate) fn write_exact(&self, out: &mut Vec<u8>, row: usize) -> bool {
+        match self {
+            Self::Boolean(values) => {
+                out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
+            }
+            Self::Int8(values) => print::integer(out, values.value(row)),
+            Self::Int16(values) => print::integer(out, values.value(row)),
+            Self::Int32(values) => print::integer(out, values.value(row)),
+            Self::Int64(values) => print::integer(out, values.value(row)),
+            Self::YearMonth(values) => print::integer(out, values.value(row)),
+            Self::DayTime(values) => print::integer(out, values.value(row)),
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -6,7 +6,7 @@ use weir_common::ids::{SubtaskId, VertexId};
 use weir_proto::v1;
 use weir_proto::v1::SubtaskState;
 
-use super::Context;
+use super::{Context, Input};
 
 /// Words in a row without the attempt before it counts as gone from a task manager: a heartbeat can be older than a deployment.
 pub const SILENT_HEARTBEATS: u32 = 3;
@@ -59,8 +59,32 @@ impl Execution {
         }
     }
 
-    /// Takes a report.
-    pub fn report(
+    /// Takes what subtasks and task managers say of the attempt; any other input changes nothing. `patience`: see `heard`.
+    pub fn on(&mut self, context: &Context, input: Input, patience: u32) -> Result<(), Failure> {
+        match input {
+            Input::Subtask {
+                subtask,
+                state,
+                error,
+                fatal,
+            } => self.report(&context.graph, subtask, state, &error, fatal),
+            Input::Heard {
+                task_manager_id,
+                address,
+                subtasks,
+            } => self.heard(context, (&task_manager_id, &address), &subtasks, patience),
+            Input::Lost(gone) => match context.uses_any(&gone) {
+                Some(id) => Err(Failure {
+                    reason: format!("task manager {id} is lost"),
+                    fatal: false,
+                }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn report(
         &mut self,
         graph: &v1::JobGraph,
         subtask: SubtaskId,
@@ -95,7 +119,7 @@ impl Execution {
     }
 
     /// Takes a registration or heartbeat. A task manager that has nothing of the attempt `patience` times in a row has lost it.
-    pub fn heard(
+    fn heard(
         &mut self,
         context: &Context,
         (task_manager_id, address): (&str, &str),

@@ -279,6 +279,26 @@ impl Lowering {
         }
     }
 
+    /// The first half of a two-phase aggregation, in the chain of its input; `schema` is what it hands to the second half.
+    fn local_phase(
+        &mut self,
+        input: &Rel,
+        kind: Kind,
+        schema: &arrow::datatypes::Schema,
+        detail: &str,
+        inputs: &[NodeId],
+    ) -> Vec<NodeId> {
+        let name = match kind {
+            Kind::WindowAggregate(_) => "LocalWindowAggregate",
+            _ => "LocalGroupAggregate",
+        };
+        let node = Node {
+            schema: encode_schema(schema),
+            ..self.chained(input, kind, name, detail.to_owned(), inputs)
+        };
+        vec![self.place(node)]
+    }
+
     fn are_single(&self, inputs: &[NodeId]) -> bool {
         inputs.iter().all(|input| self.nodes[*input].single)
     }
@@ -328,22 +348,13 @@ impl Lowering {
             }
         };
         detail.push_str(&aggregate_detail(keys, aggregates, &input.columns));
-        let local = local_phase(&aggregate, aggregates, window, input);
+        let local = local_schema(&aggregate, aggregates, window, input);
         if let Some(schema) = local {
             let mut local = aggregate.clone();
             local.phase = Phase::Local.into();
             local.window_properties = Vec::new();
-            let node = Node {
-                schema: encode_schema(&schema),
-                ..self.chained(
-                    input,
-                    Kind::WindowAggregate(local),
-                    "LocalWindowAggregate",
-                    detail.clone(),
-                    &inputs,
-                )
-            };
-            inputs = vec![self.place(node)];
+            let kind = Kind::WindowAggregate(local);
+            inputs = self.local_phase(input, kind, &schema, &detail, &inputs);
             aggregate.phase = Phase::Global.into();
             aggregate.key_columns = (0..encode::index(keys.len())).collect();
         }
@@ -384,17 +395,8 @@ impl Lowering {
         {
             let mut local = aggregate.clone();
             local.phase = Phase::Local.into();
-            let node = Node {
-                schema: encode_schema(&schema),
-                ..self.chained(
-                    input,
-                    Kind::GroupAggregate(local),
-                    "LocalGroupAggregate",
-                    detail.clone(),
-                    &inputs,
-                )
-            };
-            inputs = vec![self.place(node)];
+            let kind = Kind::GroupAggregate(local);
+            inputs = self.local_phase(input, kind, &schema, &detail, &inputs);
             aggregate.phase = Phase::Global.into();
             aggregate.key_columns = (0..encode::index(keys.len())).collect();
         }
@@ -521,7 +523,7 @@ fn exchange(inputs: &[NodeId], target: u32, keys: &[u32]) -> Vec<Input> {
 }
 
 /// What the LOCAL phase emits, if the aggregate can be split in two.
-fn local_phase(
+fn local_schema(
     aggregate: &v1::WindowAggregate,
     calls: &[Aggregate],
     window: &WindowSource,

@@ -49,6 +49,15 @@ impl Heard {
             .insert("weir-leader", leader.parse().unwrap());
         Err(status)
     }
+
+    fn check_fence(&mut self, fence: Option<&v1::Fence>) -> Result<(), Status> {
+        self.check_leading()?;
+        if fence.is_none_or(|fence| fence.attempt < self.oldest_attempt) {
+            self.refused += 1;
+            return Err(Status::failed_precondition("an older attempt"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Default)]
@@ -96,15 +105,7 @@ impl JobManagerControl for Master {
     ) -> Answer<v1::ReportSubtaskResponse> {
         let request = request.into_inner();
         let mut heard = self.heard.lock().unwrap();
-        heard.check_leading()?;
-        if request
-            .fence
-            .as_ref()
-            .is_none_or(|f| f.attempt < heard.oldest_attempt)
-        {
-            heard.refused += 1;
-            return Err(Status::failed_precondition("an older attempt"));
-        }
+        heard.check_fence(request.fence.as_ref())?;
         heard.reports.push(request);
         Ok(Response::new(v1::ReportSubtaskResponse {}))
     }
@@ -115,15 +116,7 @@ impl JobManagerControl for Master {
     ) -> Answer<v1::AcknowledgeCheckpointResponse> {
         let request = request.into_inner();
         let mut heard = self.heard.lock().unwrap();
-        heard.check_leading()?;
-        if request
-            .fence
-            .as_ref()
-            .is_none_or(|f| f.attempt < heard.oldest_attempt)
-        {
-            heard.refused += 1;
-            return Err(Status::failed_precondition("an older attempt"));
-        }
+        heard.check_fence(request.fence.as_ref())?;
         heard.acknowledgements.push(request);
         Ok(Response::new(v1::AcknowledgeCheckpointResponse {}))
     }
@@ -134,15 +127,7 @@ impl JobManagerControl for Master {
     ) -> Answer<v1::DeclineCheckpointResponse> {
         let request = request.into_inner();
         let mut heard = self.heard.lock().unwrap();
-        heard.check_leading()?;
-        if request
-            .fence
-            .as_ref()
-            .is_none_or(|f| f.attempt < heard.oldest_attempt)
-        {
-            heard.refused += 1;
-            return Err(Status::failed_precondition("an older attempt"));
-        }
+        heard.check_fence(request.fence.as_ref())?;
         heard.declines.push(request);
         Ok(Response::new(v1::DeclineCheckpointResponse {}))
     }

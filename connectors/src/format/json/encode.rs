@@ -148,17 +148,11 @@ fn write_value(
         out.extend_from_slice(b"null");
         return Ok(());
     }
+    if column.cells.write_exact(out, row) {
+        return Ok(());
+    }
     match &column.cells {
         Cells::Null => out.extend_from_slice(b"null"),
-        Cells::Boolean(values) => {
-            out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
-        }
-        Cells::Int8(values) => print::integer(out, values.value(row)),
-        Cells::Int16(values) => print::integer(out, values.value(row)),
-        Cells::Int32(values) => print::integer(out, values.value(row)),
-        Cells::Int64(values) => print::integer(out, values.value(row)),
-        Cells::YearMonth(values) => print::integer(out, values.value(row)),
-        Cells::DayTime(values) => print::integer(out, values.value(row)),
         Cells::Float32(values) => {
             let value = values.value(row);
             quoted_if(out, !value.is_finite(), |out| print::float(out, value));

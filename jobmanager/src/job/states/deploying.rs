@@ -1,7 +1,7 @@
 //! SCHEDULING, second half: the attempt is in the log; task managers create the subtasks and restore their state.
 
 use super::running::Running;
-use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
+use super::{Action, Context, Execution, Failure, Input, State, fail};
 use crate::checkpoint::storage::Restore;
 use crate::job::execution::SILENT_HEARTBEATS;
 
@@ -36,28 +36,8 @@ impl Deploying {
                     fatal: !passing,
                 })
             }
-            Input::Subtask {
-                subtask,
-                state,
-                error,
-                fatal,
-            } => self
-                .execution
-                .report(&context.graph, subtask, state, &error, fatal),
-            Input::Heard {
-                task_manager_id,
-                address,
-                subtasks,
-            } if self.accepted => self.execution.heard(
-                context,
-                (&task_manager_id, &address),
-                &subtasks,
-                SILENT_HEARTBEATS,
-            ),
-            Input::Lost(gone) => match context.uses_any(&gone) {
-                Some(id) => Err(lost(&id)),
-                None => Ok(()),
-            },
+            // Until all task managers have taken the deployment, not to have it is no loss.
+            Input::Heard { .. } if !self.accepted => Ok(()),
             Input::Tick if context.now_ms - self.since_ms > TIMEOUT_MS => Err(Failure {
                 reason: format!(
                     "{} subtasks did not start within {} s",
@@ -66,7 +46,7 @@ impl Deploying {
                 ),
                 fatal: false,
             }),
-            _ => Ok(()),
+            input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };
         if let Err(failure) = result {
             return fail(context, failure);

@@ -183,13 +183,6 @@ fn fail(context: &mut Context, failure: Failure) -> State {
     }
 }
 
-fn lost(task_manager_id: &str) -> Failure {
-    Failure {
-        reason: format!("task manager {task_manager_id} is lost"),
-        fatal: false,
-    }
-}
-
 /// Tells those who wait for savepoints that the attempt has ended, and keeps the count of failures.
 fn give_up_snapshots(context: &mut Context, mut coordinator: Coordinator, why: &str) {
     for ticket in coordinator.abandon() {

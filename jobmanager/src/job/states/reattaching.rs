@@ -6,7 +6,7 @@ use weir_proto::v1;
 use super::restarting::Restarting;
 use super::running::Running;
 use super::stopping::Stopping;
-use super::{Action, Context, Execution, Failure, Input, State, fail, lost};
+use super::{Action, Context, Execution, Failure, Input, State, fail};
 use crate::checkpoint::coordinator::Request;
 use crate::job::execution::SILENT_HEARTBEATS;
 use crate::meta::command;
@@ -53,25 +53,6 @@ impl Reattaching {
         // A task manager that knows this leader takes no deployment of the old one any more.
         let patience = if starting { 1 } else { SILENT_HEARTBEATS };
         let result = match input {
-            Input::Subtask {
-                subtask,
-                state,
-                error,
-                fatal,
-            } => self
-                .execution
-                .report(&context.graph, subtask, state, &error, fatal),
-            Input::Heard {
-                task_manager_id,
-                address,
-                subtasks,
-            } => self
-                .execution
-                .heard(context, (&task_manager_id, &address), &subtasks, patience),
-            Input::Lost(gone) => match context.uses_any(&gone) {
-                Some(id) => Err(lost(&id)),
-                None => Ok(()),
-            },
             Input::Tick if context.now_ms >= self.deadline_ms => Err(Failure {
                 reason: format!(
                     "after a change of leader {} of {} subtasks were not heard of",
@@ -80,7 +61,7 @@ impl Reattaching {
                 ),
                 fatal: false,
             }),
-            _ => Ok(()),
+            input => self.execution.on(context, input, patience),
         };
         match result {
             // The old leader did not get to deploy the attempt everywhere: that is nobody's failure.

@@ -3,9 +3,7 @@
 use weir_proto::v1;
 
 use super::finished::Finished;
-use super::{
-    Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots, lost,
-};
+use super::{Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots};
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
 use crate::job::execution::{SILENT_HEARTBEATS, subtasks_of};
 use crate::meta::command;
@@ -59,29 +57,7 @@ impl Running {
             Input::Checkpoint(attempt, event) if attempt == context.attempt => {
                 return self.coordinate(context, event);
             }
-            Input::Subtask {
-                subtask,
-                state,
-                error,
-                fatal,
-            } => self
-                .execution
-                .report(&context.graph, subtask, state, &error, fatal),
-            Input::Heard {
-                task_manager_id,
-                address,
-                subtasks,
-            } => self.execution.heard(
-                context,
-                (&task_manager_id, &address),
-                &subtasks,
-                SILENT_HEARTBEATS,
-            ),
-            Input::Lost(gone) => match context.uses_any(&gone) {
-                Some(id) => Err(lost(&id)),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+            input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };
         match result {
             Ok(()) => self.after_report(context),

@@ -5,7 +5,7 @@
 use super::finished::Finished;
 use super::running::{Course, Running, carry_out};
 use super::{
-    Action, Context, Execution, Failure, Input, State, fail, give_up_snapshots, lost, stop_failed,
+    Action, Context, Execution, Failure, Input, State, fail, give_up_snapshots, stop_failed,
 };
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose};
 use crate::job::execution::SILENT_HEARTBEATS;
@@ -76,29 +76,7 @@ impl Stopping {
             Input::Checkpoint(attempt, event) if attempt == context.attempt => {
                 return self.coordinate(context, event);
             }
-            Input::Subtask {
-                subtask,
-                state,
-                error,
-                fatal,
-            } => self
-                .execution
-                .report(&context.graph, subtask, state, &error, fatal),
-            Input::Heard {
-                task_manager_id,
-                address,
-                subtasks,
-            } => self.execution.heard(
-                context,
-                (&task_manager_id, &address),
-                &subtasks,
-                SILENT_HEARTBEATS,
-            ),
-            Input::Lost(gone) => match context.uses_any(&gone) {
-                Some(id) => Err(lost(&id)),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+            input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };
         match result {
             Ok(()) => self.when_settled(context),
