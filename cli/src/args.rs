@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -32,12 +31,12 @@ pub struct Shared {
 
 impl Shared {
     pub fn load(&self) -> anyhow::Result<Config> {
-        let mut flags = BTreeMap::new();
+        let mut flags = Vec::new();
         for item in &self.overrides {
             let (key, value) = item
                 .split_once('=')
                 .with_context(|| format!("--conf {item}: expected KEY=VALUE"))?;
-            flags.insert(key.trim().to_owned(), value.trim().to_owned());
+            flags.push((key.trim().to_owned(), value.trim().to_owned()));
         }
         let mut config = Config::load(self.config.as_deref(), &flags)?;
         if let Some(filter) = &self.log {
@@ -78,6 +77,7 @@ pub struct SqlCommand {
         short = 'e',
         long = "execute",
         value_name = "STATEMENTS",
+        allow_hyphen_values = true,
         conflicts_with = "file"
     )]
     pub execute: Option<String>,

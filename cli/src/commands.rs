@@ -1,5 +1,6 @@
 //! Client commands against a cluster.
 
+use std::io::{Write, stdout};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -44,8 +45,8 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         .await?;
     for job in &answer.job_ids {
         match command.cluster.format {
-            OutputFormat::Text => println!("{job}"),
-            OutputFormat::Json => println!("{}", serde_json::json!({ "job_id": job })),
+            OutputFormat::Text => writeln!(stdout(), "{job}")?,
+            OutputFormat::Json => writeln!(stdout(), "{}", serde_json::json!({ "job_id": job }))?,
         }
     }
     if command.wait {
@@ -126,7 +127,7 @@ pub async fn list(config: &Config, command: ClusterCommand) -> anyhow::Result<()
         .await?;
     if command.format == OutputFormat::Json {
         for job in &answer.jobs {
-            println!("{}", summary_json(job));
+            writeln!(stdout(), "{}", summary_json(job))?;
         }
         return Ok(());
     }
@@ -140,7 +141,7 @@ pub async fn list(config: &Config, command: ClusterCommand) -> anyhow::Result<()
             job.name.clone(),
         ]);
     }
-    println!("{table}");
+    writeln!(stdout(), "{table}")?;
     Ok(())
 }
 
@@ -149,28 +150,31 @@ pub async fn status(config: &Config, command: JobCommand) -> anyhow::Result<()> 
     let answer = get_job(&mut client, &command.job).await?;
     let job = answer.job.clone().unwrap_or_default();
     if command.cluster.format == OutputFormat::Json {
-        println!("{}", status_json(&job, &answer));
+        writeln!(stdout(), "{}", status_json(&job, &answer))?;
         return Ok(());
     }
-    println!(
+    writeln!(
+        stdout(),
         "{} {} ({}), attempt {}, {} restarts",
         job.job_id,
         job.name,
         state_name(job.state()),
         job.attempt,
         job.restarts
-    );
+    )?;
     if !job.error.is_empty() {
-        println!("last failure: {}", job.error);
+        writeln!(stdout(), "last failure: {}", job.error)?;
     }
     if !answer.last_checkpoint_failure.is_empty() {
-        println!(
+        writeln!(
+            stdout(),
             "{} checkpoints failed, the last one: {}",
-            answer.failed_checkpoints, answer.last_checkpoint_failure
-        );
+            answer.failed_checkpoints,
+            answer.last_checkpoint_failure
+        )?;
     }
-    print_subtasks(&answer);
-    print_checkpoints(&answer);
+    print_subtasks(&answer)?;
+    print_checkpoints(&answer)?;
     Ok(())
 }
 
@@ -212,7 +216,7 @@ fn subtask_state(state: v1::SubtaskState) -> &'static str {
     state.as_str_name().trim_start_matches("SUBTASK_STATE_")
 }
 
-fn print_subtasks(answer: &v1::GetJobResponse) {
+fn print_subtasks(answer: &v1::GetJobResponse) -> std::io::Result<()> {
     let mut table = table(&[
         "VERTEX",
         "SUBTASK",
@@ -240,10 +244,11 @@ fn print_subtasks(answer: &v1::GetJobResponse) {
             info.address.clone(),
         ]);
     }
-    println!("\n{table}");
+    writeln!(stdout(), "\n{table}")?;
+    Ok(())
 }
 
-fn print_checkpoints(answer: &v1::GetJobResponse) {
+fn print_checkpoints(answer: &v1::GetJobResponse) -> std::io::Result<()> {
     let mut table = table(&[
         "CHECKPOINT",
         "COMPLETED",
@@ -262,7 +267,8 @@ fn print_checkpoints(answer: &v1::GetJobResponse) {
             checkpoint.path.clone(),
         ]);
     }
-    println!("\n{table}");
+    writeln!(stdout(), "\n{table}")?;
+    Ok(())
 }
 
 pub async fn cancel(config: &Config, command: JobCommand) -> anyhow::Result<()> {
@@ -293,7 +299,7 @@ pub async fn savepoint(config: &Config, command: SavepointCommand) -> anyhow::Re
                 .into_inner())
         })
         .await?;
-    print_path(command.cluster.format, &answer.path);
+    print_path(command.cluster.format, &answer.path)?;
     Ok(())
 }
 
@@ -309,15 +315,16 @@ pub async fn stop(config: &Config, command: StopCommand) -> anyhow::Result<()> {
             Ok(client.stop_job(request.clone()).await?.into_inner())
         })
         .await?;
-    print_path(command.cluster.format, &answer.savepoint_path);
+    print_path(command.cluster.format, &answer.savepoint_path)?;
     Ok(())
 }
 
-fn print_path(format: OutputFormat, path: &str) {
+fn print_path(format: OutputFormat, path: &str) -> std::io::Result<()> {
     match format {
-        OutputFormat::Text => println!("{path}"),
-        OutputFormat::Json => println!("{}", serde_json::json!({ "path": path })),
+        OutputFormat::Text => writeln!(stdout(), "{path}")?,
+        OutputFormat::Json => writeln!(stdout(), "{}", serde_json::json!({ "path": path }))?,
     }
+    Ok(())
 }
 
 /// A relative path means the caller's folder, not the job manager's.

@@ -193,11 +193,9 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Defaults, then the file, then the environment, then `flags` (dotted key → value as YAML text).
-    pub fn load(
-        file: Option<&Path>,
-        flags: &BTreeMap<String, String>,
-    ) -> Result<Self, ConfigError> {
+    /// Defaults, then the file, then the environment, then `flags` (dotted key and value as text, the later ones win). What follows
+    /// `job_defaults.` is one option's name, dots and all.
+    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
             if !path.is_file() {
@@ -217,6 +215,11 @@ impl Config {
                 .split("__"),
         );
         for (key, value) in flags {
+            if let Some(option) = key.strip_prefix("job_defaults.") {
+                let option = BTreeMap::from([(option, value)]);
+                figment = figment.merge(Serialized::default("job_defaults", option));
+                continue;
+            }
             let value: figment::value::Value = value.parse().map_err(|_| {
                 ConfigError::Invalid(format!("--conf {key}: cannot read the value"))
             })?;
@@ -279,7 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("weir.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let flags = flags
+        let flags: Vec<_> = flags
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
@@ -291,6 +294,28 @@ mod tests {
         let config = load("taskmanager: {slots: 3}\n", &[("taskmanager.slots", "5")]).unwrap();
         assert_eq!(config.taskmanager.slots, 5);
         assert_eq!(config.jobmanager.heartbeat_timeout_ms, 3000);
+    }
+
+    #[test]
+    fn defaults_of_jobs_add_up() {
+        let flags = [
+            ("job_defaults.parallelism.default", "4"),
+            ("job_defaults.execution.checkpointing.interval", "10 s"),
+            ("job_defaults", "{\"restart-strategy.type\" = \"none\"}"),
+            ("job_defaults.parallelism.default", "2"),
+        ];
+        let yaml = "job_defaults: {pipeline.name: hot items}\n";
+        let defaults = load(yaml, &flags).unwrap().job_defaults;
+        let expected = [
+            ("execution.checkpointing.interval", "10 s"),
+            ("parallelism.default", "2"),
+            ("pipeline.name", "hot items"),
+            ("restart-strategy.type", "none"),
+        ];
+        assert_eq!(
+            defaults,
+            BTreeMap::from(expected.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        );
     }
 
     #[test]

@@ -15,6 +15,22 @@ const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
 /// 'collect' is left out: no user names it.
 const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print"];
 
+/// Names that users bring from Flink and that have nothing behind them here.
+const UNSUPPORTED: &[&str] = &[
+    "dynamodb",
+    "elasticsearch-7",
+    "firehose",
+    "iceberg",
+    "jdbc",
+    "kinesis",
+    "kinesis-legacy",
+    "lambda",
+    "mongodb",
+    "opensearch",
+    "savepoint",
+    "upsert-kafka",
+];
+
 /// What the planner must know of a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceDescription {
@@ -123,6 +139,11 @@ fn unknown(connector: &str, verb: &str, known: &[&str], other_way: &[&str]) -> E
     if other_way.contains(&connector) {
         return Error::Config(format!(
             "connector '{connector}' cannot be {verb}; the ones that can: {listed}"
+        ));
+    }
+    if UNSUPPORTED.contains(&connector) {
+        return Error::Config(format!(
+            "connector '{connector}' is not supported yet; the ones that can be {verb}: {listed}"
         ));
     }
     let hint = nearest(connector, known.iter().copied())

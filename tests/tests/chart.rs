@@ -206,9 +206,8 @@ fn the_full_set_sets_every_value() {
 #[test]
 fn the_configuration_file_is_read_by_weir() {
     let dir = tempfile::tempdir().unwrap();
-    let none = BTreeMap::new();
     let path = configuration(dir.path(), &[], "weir");
-    let config = Config::load(Some(&path), &none).unwrap();
+    let config = Config::load(Some(&path), &[]).unwrap();
     let peer = |id: u32| {
         format!("weir-jobmanager-{id}.weir-jobmanager-headless.streams.svc.cluster.local:6123")
     };
@@ -221,7 +220,7 @@ fn the_configuration_file_is_read_by_weir() {
     assert_eq!(config.tls, None);
 
     let path = configuration(dir.path(), &FULL, "streams");
-    let config = Config::load(Some(&path), &none).unwrap();
+    let config = Config::load(Some(&path), &[]).unwrap();
     assert_eq!(
         config.tls.unwrap().server_name.unwrap(),
         "streams.example.com"
