@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use anyhow::Context;
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{Field, SchemaRef};
 use comfy_table::{Table, presets};
 use weir_connectors::OptionReader;
 use weir_connectors::format::{EncodedRecords, Encoder, Format};
+use weir_dataflow::types::LogicalType;
 use weir_dataflow::{Batch, RowKind};
+use weir_expr::cast::{OnError, cast_array};
 
 use super::results::ResultRows;
 use crate::args::{OutputFormat, ResultMode};
@@ -199,24 +202,33 @@ impl RowEncoder {
     }
 }
 
+/// As Flink's client shows them: each value cast to STRING, bytes in hexadecimal.
 fn encode_text(batch: &Batch) -> anyhow::Result<Vec<Vec<String>>> {
-    let options = FormatOptions::default()
-        .with_null("NULL")
-        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.3f"))
-        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.3fZ"));
-    let formatters = batch
-        .data()
-        .columns()
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
-        .collect::<Result<Vec<_>, _>>()?;
-    let row = |row| {
-        formatters
-            .iter()
-            .map(|formatter| formatter.value(row).to_string())
-            .collect()
-    };
-    Ok((0..batch.num_rows()).map(row).collect())
+    let data = batch.data();
+    let mut rows = vec![Vec::with_capacity(data.num_columns()); data.num_rows()];
+    for (field, column) in data.schema_ref().fields().iter().zip(data.columns()) {
+        let texts = column_texts(field, column)?;
+        for (row, text) in rows.iter_mut().zip(texts) {
+            row.push(text);
+        }
+    }
+    Ok(rows)
+}
+
+fn column_texts(field: &Field, column: &ArrayRef) -> anyhow::Result<Vec<String>> {
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        let literal = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => format!("x'{}'", hex::encode(bytes)),
+            None => "NULL".to_owned(),
+        };
+        return Ok(bytes.iter().map(literal).collect());
+    }
+    let from = LogicalType::from_field(field)
+        .with_context(|| format!("column '{}' is of no SQL type", field.name()))?;
+    let string = LogicalType::VarChar(u32::MAX);
+    let texts = cast_array(column, &from, &string, OnError::Fail)?;
+    let text_of = |value: Option<&str>| value.unwrap_or("NULL").to_owned();
+    Ok(texts.as_string::<i32>().iter().map(text_of).collect())
 }
 
 /// A changelog folded: the rows that remain, in the order in which they came.

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder, new_null_array};
 use arrow::datatypes::{
-    Decimal128Type, DurationMillisecondType, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, IntervalYearMonthType,
+    DataType, Decimal128Type, DurationMillisecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, IntervalYearMonthType,
 };
 use datafusion_common::{Result, exec_err};
 use weir_dataflow::types::{LogicalField, LogicalType};
@@ -31,6 +31,9 @@ pub(super) fn cast(
         && a <= b
     {
         return Ok(Arc::clone(array));
+    }
+    if *from == T::Null {
+        return Ok(new_null_array(&DataType::Utf8, array.len()));
     }
     let write = writer(array.as_ref(), from, zone)?;
     let mut builder = StringBuilder::with_capacity(array.len(), array.len() * 16);
@@ -123,7 +126,10 @@ fn writer<'a>(array: &'a dyn Array, from: &LogicalType, zone: Zone) -> Result<Wr
         }
         T::IntervalYearMonth | T::IntervalDayTime => interval_writer(array, from),
         T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_) => nested_writer(array, from, zone)?,
-        T::Null => Box::new(|_, _| {}),
+        // Inside of a ROW, ARRAY or MAP: Arrow's arrays of this type have no validity to ask.
+        T::Null => Box::new(|_, out| {
+            let _ = out.write_str("NULL");
+        }),
     })
 }
 
