@@ -94,8 +94,11 @@ pub struct TaskManagerConfig {
     pub jobmanagers: Vec<String>,
     /// Threads that run subtasks; a job of parallelism N needs N slots.
     pub slots: u32,
-    /// Folder for RocksDB and downloads; emptied at start.
+    /// Folder for RocksDB and downloads; emptied at start but for local copies.
     pub data_dir: PathBuf,
+    /// Keep files of checkpoints here, so that a subtask that is restarted on this machine downloads nothing. Costs disk: up to
+    /// the size of the state once more.
+    pub local_copies: bool,
     /// Memory for keyed state (RocksDB's cache and memtables, operators' caches) of the whole process, in bytes.
     pub state_memory_bytes: u64,
     /// Parallel uploads and downloads of snapshot files.
@@ -175,6 +178,7 @@ impl Default for TaskManagerConfig {
             jobmanagers: vec!["127.0.0.1:6123".to_owned()],
             slots: 2,
             data_dir: PathBuf::from("weir-data/taskmanager"),
+            local_copies: true,
             state_memory_bytes: 512 << 20,
             transfer_threads: 4,
         }

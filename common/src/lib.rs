@@ -3,6 +3,8 @@
 //! Owns: pure values and the rules over them. Must never know: Arrow, RocksDB, gRPC services, tokio. Does no I/O except
 //! for reading the configuration at start.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod backoff;
 pub mod clock;
 pub mod config;

@@ -112,11 +112,9 @@ fn format_cell(out: &mut Vec<u8>, column: &Column<'_>, row: usize) {
         out.extend_from_slice(b"null");
         return;
     }
-    if column.cells.write_exact(out, row) {
-        return;
-    }
     match &column.cells {
         Cells::Null => out.extend_from_slice(b"null"),
+        Cells::Exact(values) => values.write(out, row),
         Cells::Float32(values) => print::float(out, values.value(row)),
         Cells::Float64(values) => print::double(out, values.value(row)),
         Cells::Decimal(values, scale) => print::decimal_plain(out, values.value(row), *scale),

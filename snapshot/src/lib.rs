@@ -18,6 +18,7 @@ mod s3;
 pub mod store;
 
 pub use error::SnapshotError;
+pub use local::file_info;
 pub use manifest::ManifestError;
 pub use publish::{Publication, publish, read_manifest};
 pub use store::{Created, FileInfo, Listed, Store};

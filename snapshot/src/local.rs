@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::FileInfo;
 use xxhash_rust::xxh3::Xxh3;
 
 const COPY_BUFFER: usize = 256 << 10;
@@ -83,6 +84,18 @@ pub(crate) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(u64, 
         hasher.update(&buffer[..read]);
         size += read as u64;
     }
+}
+
+/// Size and checksum of a file of this machine. Blocks.
+///
+/// # Errors
+/// If it can't be read.
+pub fn file_info(path: &Path) -> io::Result<FileInfo> {
+    let (size_bytes, checksum) = copy(&mut File::open(path)?, &mut io::sink())?;
+    Ok(FileInfo {
+        size_bytes,
+        checksum,
+    })
 }
 
 /// Removes a file, and the folders up to `root` that are empty then. No file there is no error.

@@ -9,6 +9,7 @@
 mod db;
 pub mod error;
 mod key;
+mod local_copies;
 mod memory;
 mod restore;
 mod snapshot;
@@ -19,6 +20,7 @@ mod upload;
 mod writer;
 
 pub use error::StateError;
+pub use local_copies::{LocalCopies, remove_forgotten};
 pub use memory::StateMemory;
 pub use restore::RestoreSource;
 pub use snapshot::PendingSnapshot;

@@ -12,8 +12,9 @@ use weir_snapshot::Store;
 use weir_snapshot::rescale::{overlapping, range_from_proto};
 
 use crate::db::Db;
+use crate::local_copies::Kept;
 use crate::state::clear;
-use crate::upload::{SharedFiles, Transfers};
+use crate::upload::{SharedFiles, Transfers, is_table};
 use crate::{Result, RocksState, StateError, StateOptions, key};
 
 /// Copied groups are cut into files of about this size.
@@ -47,25 +48,38 @@ impl RocksState {
         };
         clear(&options)?;
         let folder = options.database();
-        download(first.files, &folder, &source.base, transfers)?;
+        let kept = Kept::new(options.copies.clone());
+        let from = From {
+            base: &source.base,
+            transfers,
+            kept: &kept,
+        };
+        download(first.files, &folder, &from)?;
         let db = Db::open(&folder, &options.memory)?;
         if first.groups != first.range {
             cut_to(&db, first.groups)?;
         }
         for (index, part) in others.iter().enumerate() {
             let work = options.folder.join(format!("restore-{index}"));
-            let from = work.join("db");
-            download(part.files, &from, &source.base, transfers)?;
-            copy_groups(&db, &from, &work, part.groups, &options.memory.options())?;
+            let part_folder = work.join("db");
+            download(part.files, &part_folder, &from)?;
+            copy_groups(
+                &db,
+                &part_folder,
+                &work,
+                part.groups,
+                &options.memory.options(),
+            )?;
             std::fs::remove_dir_all(&work)
                 .map_err(|e| StateError::local(format!("cannot remove {}", work.display()), &e))?;
         }
         if !source.share_files {
-            return Self::with_database(options, db, SharedFiles::default(), None);
+            return Self::with_database(options, db, (SharedFiles::default(), kept), None);
         }
         let shared = SharedFiles::restored(RESTORED, first.files);
         let whole = others.is_empty() && first.range == options.key_groups;
-        Self::with_database(options, db, shared, whole.then_some(RESTORED))
+        let unchanged_since = whole.then_some(RESTORED);
+        Self::with_database(options, db, (shared, kept), unchanged_since)
     }
 }
 
@@ -104,22 +118,32 @@ fn bad(reason: impl Into<String>) -> StateError {
     StateError::BadSnapshot(reason.into())
 }
 
+/// Where files come from.
+struct From<'a> {
+    base: &'a Store,
+    transfers: &'a Transfers,
+    kept: &'a Kept,
+}
+
 /// Brings a database's files into a folder, verified.
-fn download(
-    files: &[v1::FileRef],
-    folder: &Path,
-    base: &Store,
-    transfers: &Transfers,
-) -> Result<()> {
+fn download(files: &[v1::FileRef], folder: &Path, from: &From<'_>) -> Result<()> {
     let manifest = current(files)?;
     std::fs::create_dir_all(folder)
         .map_err(|e| StateError::local(format!("cannot create {}", folder.display()), &e))?;
-    transfers.run(files.iter().collect(), |file: &v1::FileRef| async move {
-        let to = folder.join(&file.local_name);
-        let found = base.get_to_file(&file.path, &to).await?;
-        found.expect(file, || base.url_of(&file.path))?;
-        Ok(())
-    })?;
+    let missing = files
+        .iter()
+        .filter(|file| !from.kept.take(file, &folder.join(&file.local_name)));
+    let base = from.base;
+    from.transfers
+        .run(missing.collect(), |file: &v1::FileRef| async move {
+            let to = folder.join(&file.local_name);
+            let found = base.get_to_file(&file.path, &to).await?;
+            found.expect(file, || base.url_of(&file.path))?;
+            if is_table(&file.local_name) {
+                from.kept.keep(file, folder);
+            }
+            Ok(())
+        })?;
     let path = folder.join("CURRENT");
     std::fs::write(&path, format!("{manifest}\n"))
         .map_err(|e| StateError::local(format!("cannot write {}", path.display()), &e))

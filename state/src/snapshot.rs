@@ -10,7 +10,8 @@ use weir_common::key_group::KeyGroupRange;
 use weir_proto::v1;
 use weir_snapshot::rescale::range_to_proto;
 
-use crate::upload::{LocalFile, SharedFiles, Uploader};
+use crate::local_copies::Kept;
+use crate::upload::{LocalFile, SharedFiles, Uploader, is_table};
 use crate::writer::STUCK_AFTER;
 use crate::{Result, StateError};
 
@@ -46,6 +47,7 @@ struct Cut {
     folder: SnapshotFolder,
     made: Receiver<Result<()>>,
     shared: Arc<Mutex<SharedFiles>>,
+    kept: Arc<Kept>,
 }
 
 impl PendingSnapshot {
@@ -68,7 +70,7 @@ impl PendingSnapshot {
         savepoint: bool,
         folder: SnapshotFolder,
         made: Receiver<Result<()>>,
-        shared: Arc<Mutex<SharedFiles>>,
+        (shared, kept): (Arc<Mutex<SharedFiles>>, Arc<Kept>),
     ) -> Self {
         Self {
             range,
@@ -78,6 +80,7 @@ impl PendingSnapshot {
                 folder,
                 made,
                 shared,
+                kept,
             }),
         }
     }
@@ -115,7 +118,17 @@ impl Cut {
         if self.savepoint {
             return uploader.upload_savepoint(local);
         }
-        uploader.upload_checkpoint(self.checkpoint, local, &self.shared)
+        let uploaded = uploader.upload_checkpoint(self.checkpoint, local, &self.shared)?;
+        self.keep_copies(&uploaded.0);
+        Ok(uploaded)
+    }
+
+    fn keep_copies(&self, files: &[v1::FileRef]) {
+        for file in files.iter().filter(|file| is_table(&file.local_name)) {
+            self.kept.keep(file, &self.folder.0);
+        }
+        let named = self.shared.lock().stored();
+        self.kept.retain(|stored| named.contains(stored));
     }
 }
 
@@ -129,7 +142,7 @@ fn files_to_keep(folder: &Path) -> Result<Vec<LocalFile>> {
     for entry in std::fs::read_dir(folder).map_err(|e| failed(&e))? {
         let entry = entry.map_err(|e| failed(&e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".sst") || name.starts_with("MANIFEST-") {
+        if is_table(&name) || name.starts_with("MANIFEST-") {
             files.push(LocalFile {
                 size_bytes: entry.metadata().map_err(|e| failed(&e))?.len(),
                 path: entry.path(),

@@ -14,6 +14,7 @@ use weir_dataflow::state::{KeyedState, StateTable, StateWrites, Visit};
 use weir_dataflow::{Result as DataResult, SnapshotTarget};
 
 use crate::db::Db;
+use crate::local_copies::{Kept, LocalCopies};
 use crate::memory::StateMemory;
 use crate::snapshot::{PendingSnapshot, SnapshotFolder};
 use crate::upload::SharedFiles;
@@ -29,6 +30,8 @@ pub struct StateOptions {
     pub key_groups: KeyGroupRange,
     /// Shared by the process.
     pub memory: Arc<StateMemory>,
+    /// The job's, if files of its checkpoints are kept on this machine.
+    pub copies: Option<Arc<LocalCopies>>,
 }
 
 impl StateOptions {
@@ -43,6 +46,7 @@ pub struct RocksState {
     options: StateOptions,
     writer: Option<Writer>,
     shared: Arc<Mutex<SharedFiles>>,
+    kept: Arc<Kept>,
     /// The checkpoint since which nothing was written.
     unchanged_since: Option<CheckpointId>,
     /// Numbers the local folders of snapshots: an aborted checkpoint's may still be uploading.
@@ -60,6 +64,7 @@ impl RocksState {
     pub fn open(options: StateOptions) -> Result<Self> {
         clear(&options)?;
         Ok(Self {
+            kept: Arc::new(Kept::new(options.copies.clone())),
             options,
             writer: None,
             shared: Arc::default(),
@@ -72,13 +77,14 @@ impl RocksState {
     pub(crate) fn with_database(
         options: StateOptions,
         db: Db,
-        shared: SharedFiles,
+        (shared, kept): (SharedFiles, Kept),
         unchanged_since: Option<CheckpointId>,
     ) -> Result<Self> {
         Ok(Self {
             options,
             writer: Some(Writer::of(db)?),
             shared: Arc::new(Mutex::new(shared)),
+            kept: Arc::new(kept),
             unchanged_since,
             snapshots: 0,
         })
@@ -108,9 +114,9 @@ impl RocksState {
         let name = format!("snapshot-{}", self.snapshots);
         let folder = SnapshotFolder(self.options.folder.join(name));
         let made = writer.checkpoint(folder.0.clone())?;
-        let shared = Arc::clone(&self.shared);
+        let files = (Arc::clone(&self.shared), Arc::clone(&self.kept));
         Ok(PendingSnapshot::new(
-            range, checkpoint, savepoint, folder, made, shared,
+            range, checkpoint, savepoint, folder, made, files,
         ))
     }
 

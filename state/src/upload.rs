@@ -1,7 +1,7 @@
 //! Upload of a local snapshot: what an earlier, confirmed checkpoint has on the store is named again, the rest is sent in
 //! parallel under names that no other attempt uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -70,11 +70,9 @@ pub(crate) struct LocalFile {
     pub(crate) size_bytes: u64,
 }
 
-impl LocalFile {
-    /// RocksDB never changes a table file, and never uses its number again.
-    fn can_be_shared(&self) -> bool {
-        self.name.ends_with(".sst")
-    }
+/// RocksDB never changes a table file, and never uses its number again.
+pub(crate) fn is_table(name: &str) -> bool {
+    name.ends_with(".sst")
 }
 
 impl Uploader {
@@ -133,7 +131,7 @@ impl Uploader {
     }
 
     fn name(&self, checkpoint: CheckpointId, file: LocalFile) -> (LocalFile, String) {
-        let path = if file.can_be_shared() {
+        let path = if is_table(&file.name) {
             paths::new_shared_file(self.attempt, checkpoint, &file.name)
         } else {
             paths::new_private_file(self.attempt, checkpoint, &file.name)
@@ -240,7 +238,7 @@ impl SharedFiles {
             .pending
             .range(..checkpoint)
             .all(|(_, pending)| pending.path(&file.name) == Some(&known.path));
-        let same = file.can_be_shared() && known.size_bytes == file.size_bytes;
+        let same = is_table(&file.name) && known.size_bytes == file.size_bytes;
         (same && agreed).then(|| known.clone())
     }
 
@@ -277,6 +275,17 @@ impl SharedFiles {
             // Older ones are subsumed.
             self.pending = self.pending.split_off(&checkpoint);
         }
+    }
+
+    /// What any checkpoint that is or may become complete names on the store.
+    pub(crate) fn stored(&self) -> BTreeSet<String> {
+        let confirmed = self.confirmed.files.values();
+        let pending = self.pending.values().filter_map(|pending| match pending {
+            Pending::Uploaded(files) => Some(files.values()),
+            Pending::Begun | Pending::Planned(_) => None,
+        });
+        let files = confirmed.chain(pending.flatten());
+        files.map(|file| file.path.clone()).collect()
     }
 
     pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {

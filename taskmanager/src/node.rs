@@ -18,7 +18,7 @@ use weir_proto::v1;
 use weir_proto::v1::SubtaskState;
 use weir_proto::v1::operator::Kind;
 use weir_snapshot::Store;
-use weir_state::{RestoreSource, StateMemory, Transfers};
+use weir_state::{LocalCopies, RestoreSource, StateMemory, Transfers, remove_forgotten};
 
 use crate::TaskManagerOptions;
 use crate::attempt::{Attempt, AttemptParts, Member, TEAR_DOWN_TIMEOUT};
@@ -33,6 +33,9 @@ use crate::leader::Leader;
 use crate::meter::Meter;
 use crate::slot::{Slot, SlotCommand, close};
 use crate::subtask::AttemptKey;
+
+/// Subfolder of the data folder that outlives the process: copies of checkpoints' files, a folder a job.
+pub const COPIES: &str = "copies";
 
 /// See the module's head.
 pub struct Node {
@@ -234,6 +237,7 @@ impl Node {
             targets: Arc::new(targets),
             folder: self.folder.join(format!("{}-{}", key.job, key.attempt)),
             memory: Arc::clone(&self.memory),
+            copies: self.copies(&key.job),
             operator_bytes: self.operator_bytes(plan),
             clock: self.options.clock.clone(),
             s3,
@@ -241,6 +245,14 @@ impl Node {
             runtime: self.runtime.clone(),
             graph: plan.graph.clone(),
         })
+    }
+
+    fn copies(&self, job: &JobId) -> Option<Arc<LocalCopies>> {
+        let folder = self.folder.join(COPIES);
+        let running = |id: &str| self.attempts.lock().keys().any(|job| job.as_str() == id);
+        remove_forgotten(&folder, running);
+        let copies = || Arc::new(LocalCopies::new(folder.join(job.as_str())));
+        self.options.config.local_copies.then(copies)
     }
 
     /// Half of the memory for state belongs to operators' caches, in equal shares a slot, divided among the slot's stateful operators.

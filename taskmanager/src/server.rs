@@ -18,7 +18,7 @@ use weir_proto::v1::task_manager_control_server::TaskManagerControlServer;
 use weir_state::StateMemory;
 
 use crate::deploy::open::{Connectors, StandardConnectors};
-use crate::node::{Node, NodeParts};
+use crate::node::{COPIES, Node, NodeParts};
 use crate::register;
 use crate::service::Service;
 use crate::slot::Slot;
@@ -228,11 +228,14 @@ fn advertised(configured: Option<&str>, bound: SocketAddr) -> Result<String, Sta
     }
 }
 
-/// What an earlier process left in the folder is of no use: state comes from snapshots.
+/// What an earlier process left in the folder is of no use but for copies of checkpoints' files: state comes from snapshots.
 fn empty(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.file_name().is_some_and(|name| name == COPIES) {
+            continue;
+        }
         if path.is_dir() {
             std::fs::remove_dir_all(path)?;
         } else {
@@ -327,11 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_emptied() {
+    fn the_folder_is_emptied_but_for_local_copies() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("old/db")).unwrap();
+        std::fs::create_dir_all(dir.path().join(COPIES)).unwrap();
         std::fs::write(dir.path().join("file"), b"x").unwrap();
         empty(dir.path()).unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert!(dir.path().join(COPIES).is_dir());
     }
 }

@@ -160,7 +160,9 @@ impl Cluster {
             handle.shutdown().await;
             assert!(!folder.is_empty());
         }
-        let left: Vec<_> = walk(&self.folder.path().join("tm-0"));
+        // Copies of checkpoints' files are there for the next process.
+        let mut left: Vec<_> = walk(&self.folder.path().join("tm-0"));
+        left.retain(|path| !path.ends_with("copies"));
         assert!(left.is_empty(), "state was left behind: {left:?}");
     }
 }

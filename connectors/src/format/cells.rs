@@ -17,11 +17,7 @@ use super::print;
 /// The values of one column.
 pub(crate) enum Cells<'a> {
     Null,
-    Boolean(&'a BooleanArray),
-    Int8(&'a PrimitiveArray<Int8Type>),
-    Int16(&'a PrimitiveArray<Int16Type>),
-    Int32(&'a PrimitiveArray<Int32Type>),
-    Int64(&'a PrimitiveArray<Int64Type>),
+    Exact(Exact<'a>),
     Float32(&'a PrimitiveArray<Float32Type>),
     Float64(&'a PrimitiveArray<Float64Type>),
     Decimal(&'a PrimitiveArray<Decimal128Type>, i8),
@@ -31,11 +27,37 @@ pub(crate) enum Cells<'a> {
     Time(&'a PrimitiveArray<Time32MillisecondType>),
     /// Values, unit, whether it is a TIMESTAMP_LTZ.
     Timestamp(&'a [i64], TimeUnit, bool),
-    YearMonth(&'a PrimitiveArray<IntervalYearMonthType>),
-    DayTime(&'a PrimitiveArray<DurationMillisecondType>),
     List(&'a ListArray, Box<Column<'a>>),
     Map(&'a MapArray, Box<Column<'a>>, Box<Column<'a>>),
     Row(Vec<Column<'a>>),
+}
+
+/// Booleans and whole numbers, which all text formats write alike.
+pub(crate) enum Exact<'a> {
+    Boolean(&'a BooleanArray),
+    Int8(&'a PrimitiveArray<Int8Type>),
+    Int16(&'a PrimitiveArray<Int16Type>),
+    Int32(&'a PrimitiveArray<Int32Type>),
+    Int64(&'a PrimitiveArray<Int64Type>),
+    YearMonth(&'a PrimitiveArray<IntervalYearMonthType>),
+    DayTime(&'a PrimitiveArray<DurationMillisecondType>),
+}
+
+impl Exact<'_> {
+    #[inline]
+    pub(crate) fn write(&self, out: &mut Vec<u8>, row: usize) {
+        match self {
+            Self::Boolean(values) => {
+                out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
+            }
+            Self::Int8(values) => print::integer(out, values.value(row)),
+            Self::Int16(values) => print::integer(out, values.value(row)),
+            Self::Int32(values) => print::integer(out, values.value(row)),
+            Self::Int64(values) => print::integer(out, values.value(row)),
+            Self::YearMonth(values) => print::integer(out, values.value(row)),
+            Self::DayTime(values) => print::integer(out, values.value(row)),
+        }
+    }
 }
 
 /// A column: its values and NULLs.
@@ -70,11 +92,11 @@ impl<'a> Cells<'a> {
     fn new(array: &'a dyn Array) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
-            DataType::Boolean => Self::Boolean(array.as_boolean()),
-            DataType::Int8 => Self::Int8(array.as_primitive()),
-            DataType::Int16 => Self::Int16(array.as_primitive()),
-            DataType::Int32 => Self::Int32(array.as_primitive()),
-            DataType::Int64 => Self::Int64(array.as_primitive()),
+            DataType::Boolean => Self::Exact(Exact::Boolean(array.as_boolean())),
+            DataType::Int8 => Self::Exact(Exact::Int8(array.as_primitive())),
+            DataType::Int16 => Self::Exact(Exact::Int16(array.as_primitive())),
+            DataType::Int32 => Self::Exact(Exact::Int32(array.as_primitive())),
+            DataType::Int64 => Self::Exact(Exact::Int64(array.as_primitive())),
             DataType::Float32 => Self::Float32(array.as_primitive()),
             DataType::Float64 => Self::Float64(array.as_primitive()),
             DataType::Decimal128(_, scale) => Self::Decimal(array.as_primitive(), *scale),
@@ -85,8 +107,12 @@ impl<'a> Cells<'a> {
             DataType::Timestamp(unit, zone) => {
                 Self::Timestamp(timestamps(array, *unit), *unit, zone.is_some())
             }
-            DataType::Interval(IntervalUnit::YearMonth) => Self::YearMonth(array.as_primitive()),
-            DataType::Duration(TimeUnit::Millisecond) => Self::DayTime(array.as_primitive()),
+            DataType::Interval(IntervalUnit::YearMonth) => {
+                Self::Exact(Exact::YearMonth(array.as_primitive()))
+            }
+            DataType::Duration(TimeUnit::Millisecond) => {
+                Self::Exact(Exact::DayTime(array.as_primitive()))
+            }
             DataType::List(_) => {
                 let list: &ListArray = array.as_list();
                 Self::List(list, boxed(list.values().as_ref())?)
@@ -114,24 +140,6 @@ impl<'a> Cells<'a> {
                 )));
             }
         })
-    }
-
-    /// Appends a boolean or a whole number, which all text formats write alike; false, and nothing appended, for anything else.
-    #[inline]
-    pub(crate) fn write_exact(&self, out: &mut Vec<u8>, row: usize) -> bool {
-        match self {
-            Self::Boolean(values) => {
-                out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
-            }
-            Self::Int8(values) => print::integer(out, values.value(row)),
-            Self::Int16(values) => print::integer(out, values.value(row)),
-            Self::Int32(values) => print::integer(out, values.value(row)),
-            Self::Int64(values) => print::integer(out, values.value(row)),
-            Self::YearMonth(values) => print::integer(out, values.value(row)),
-            Self::DayTime(values) => print::integer(out, values.value(row)),
-            _ => return false,
-        }
-        true
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, SchemaRef};
 use weir_dataflow::{Batch, Error, Result};
 
-use super::cells::Cells;
+use super::cells::{Cells, Exact};
 use super::column::{Column, Values};
 use super::json::columns_of;
 use super::{DecodeError, Decoded, Decoder, EncodedRecords, Encoder};
@@ -155,11 +155,19 @@ impl Encoder for RawEncoder {
                 _ if column.is_null(row) => {}
                 Cells::Text(values) => bytes.extend_from_slice(values.value(row).as_bytes()),
                 Cells::Binary(values) => bytes.extend_from_slice(values.value(row)),
-                Cells::Boolean(values) => bytes.push(u8::from(values.value(row))),
-                Cells::Int8(values) => self.number(bytes, values.value(row).to_be_bytes()),
-                Cells::Int16(values) => self.number(bytes, values.value(row).to_be_bytes()),
-                Cells::Int32(values) => self.number(bytes, values.value(row).to_be_bytes()),
-                Cells::Int64(values) => self.number(bytes, values.value(row).to_be_bytes()),
+                Cells::Exact(Exact::Boolean(values)) => bytes.push(u8::from(values.value(row))),
+                Cells::Exact(Exact::Int8(values)) => {
+                    self.number(bytes, values.value(row).to_be_bytes())
+                }
+                Cells::Exact(Exact::Int16(values)) => {
+                    self.number(bytes, values.value(row).to_be_bytes())
+                }
+                Cells::Exact(Exact::Int32(values)) => {
+                    self.number(bytes, values.value(row).to_be_bytes())
+                }
+                Cells::Exact(Exact::Int64(values)) => {
+                    self.number(bytes, values.value(row).to_be_bytes())
+                }
                 Cells::Float32(values) => self.number(bytes, values.value(row).to_be_bytes()),
                 Cells::Float64(values) => self.number(bytes, values.value(row).to_be_bytes()),
                 _ => return Err(Error::Internal("format 'raw': unexpected type".to_owned())),

@@ -1,6 +1,7 @@
 //! Against real databases in temporary folders.
 
 mod conformance;
+mod copies;
 mod rescale;
 mod snapshots;
 
@@ -60,6 +61,7 @@ impl World {
             folder: self.folder(name),
             key_groups,
             memory: Arc::clone(&self.memory),
+            copies: None,
         }
     }
 

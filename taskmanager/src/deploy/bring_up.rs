@@ -133,7 +133,13 @@ async fn open_all(
         }
     }
     match failure {
-        None => Ok(opened),
+        None => {
+            let (site, subtasks) = (Arc::clone(site), wakers.keys().copied().collect::<Vec<_>>());
+            attempt
+                .tracker
+                .spawn_blocking(move || site.forget_copies(&subtasks));
+            Ok(opened)
+        }
         Some(failure) => {
             give_up(attempt, opened).await;
             Err(failure)

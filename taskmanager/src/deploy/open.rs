@@ -21,7 +21,7 @@ use weir_operators::sink::SinkOperator;
 use weir_operators::source::{SPLITS, SourceOperator};
 use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
-use weir_state::{RestoreSource, RocksState, StateMemory, StateOptions};
+use weir_state::{LocalCopies, RestoreSource, RocksState, StateMemory, StateOptions};
 
 use super::restore::{Share, check_schema, share};
 use super::wiring::vertex;
@@ -85,6 +85,8 @@ pub struct Site {
     pub folder: PathBuf,
     /// Shared by the process.
     pub memory: Arc<StateMemory>,
+    /// Files of the job's checkpoints on this machine.
+    pub copies: Option<Arc<LocalCopies>>,
     /// For the caches of one stateful operator.
     pub operator_bytes: usize,
     /// Wall clock.
@@ -142,6 +144,28 @@ impl Site {
                 Err(error)
             }
         }
+    }
+
+    /// Removes the local copies of which these subtasks, all of the job's that run here, need none. Blocks.
+    pub fn forget_copies(&self, subtasks: &[SubtaskId]) {
+        let Some(copies) = &self.copies else {
+            return;
+        };
+        let mut shares = Vec::new();
+        for subtask in subtasks {
+            let Ok(vertex) = vertex(&self.graph, subtask.vertex.0) else {
+                continue;
+            };
+            let operators = vertex.chain.iter().filter(|spec| is_stateful(spec));
+            shares
+                .extend(operators.map(|spec| self.share(&self.info(vertex, spec, subtask.index))));
+        }
+        let keyed = shares.iter().flat_map(|share| &share.keyed);
+        copies.retain(
+            keyed
+                .flat_map(|part| &part.files)
+                .map(|file| file.path.as_str()),
+        );
     }
 
     fn open_into(&self, subtask: SubtaskId, waker: &SlotWaker, opened: &mut Opened) -> Result<()> {
@@ -304,6 +328,7 @@ impl Site {
             )),
             key_groups,
             memory: Arc::clone(&self.memory),
+            copies: self.copies.clone(),
         };
         let state = match &self.restore {
             Some(from) if !share.keyed.is_empty() => {

@@ -82,11 +82,9 @@ fn write_null(out: &mut Vec<u8>, options: &CsvOptions) {
 
 /// Appends a cell without quotes; true if it is a text, which may need them.
 fn write_scalar(out: &mut Vec<u8>, column: &Column<'_>, row: usize, options: &CsvOptions) -> bool {
-    if column.cells.write_exact(out, row) {
-        return false;
-    }
     match &column.cells {
         Cells::Null => {}
+        Cells::Exact(values) => values.write(out, row),
         Cells::Float32(values) => print::float(out, values.value(row)),
         Cells::Float64(values) => print::double(out, values.value(row)),
         Cells::Decimal(values, scale) if options.scientific_decimals => {

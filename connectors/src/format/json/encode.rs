@@ -148,11 +148,9 @@ fn write_value(
         out.extend_from_slice(b"null");
         return Ok(());
     }
-    if column.cells.write_exact(out, row) {
-        return Ok(());
-    }
     match &column.cells {
         Cells::Null => out.extend_from_slice(b"null"),
+        Cells::Exact(values) => values.write(out, row),
         Cells::Float32(values) => {
             let value = values.value(row);
             quoted_if(out, !value.is_finite(), |out| print::float(out, value));

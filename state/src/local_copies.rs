@@ -1,0 +1,207 @@
+//! Copies of checkpoints' files on this machine's disk: a subtask that is restored where its files still are downloads nothing
+//! (Flink's task-local recovery).
+//!
+//! A copy is a hard link to a table file that RocksDB has or had, so it costs no space as long as the database keeps the file. It is
+//! named after the file on the store, whose name never repeats, and so serves whichever subtask needs that file. Nothing relies on
+//! copies: one is taken only if it has the size and checksum that the manifest says, else the file is downloaded.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use weir_proto::v1;
+use weir_snapshot::file_info;
+
+/// Copies of jobs of which nothing was heard for so long are removed.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The copies of one job in this process.
+#[derive(Debug)]
+pub struct LocalCopies {
+    folder: PathBuf,
+}
+
+impl LocalCopies {
+    /// In the folder of one job; created when needed.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn path(&self, stored: &str) -> PathBuf {
+        self.folder.join(stored.replace('/', "_"))
+    }
+
+    /// Keeps `from`, which is the file `stored` of a checkpoint. A copy that can't be made is only a download later.
+    pub(crate) fn keep(&self, stored: &str, from: &Path) {
+        let link = || match std::fs::hard_link(from, self.path(stored)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        };
+        let linked = match link() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                std::fs::create_dir_all(&self.folder).and_then(|()| link())
+            }
+            linked => linked,
+        };
+        if let Err(error) = linked {
+            tracing::debug!("no local copy of {stored} is kept: {error}");
+        }
+    }
+
+    /// Puts the copy of `file` at `to`, if there is one and it is whole. Reads all of it.
+    pub(crate) fn take(&self, file: &v1::FileRef, to: &Path) -> bool {
+        let copy = self.path(&file.path);
+        let Ok(found) = file_info(&copy) else {
+            return false;
+        };
+        if let Err(error) = found.expect(file, || copy.display().to_string()) {
+            tracing::warn!("a local copy is not used: {error}");
+            self.forget(&file.path);
+            return false;
+        }
+        std::fs::hard_link(&copy, to).is_ok()
+    }
+
+    fn forget(&self, stored: &str) {
+        // It may be gone already, or never have been made.
+        let _ = std::fs::remove_file(self.path(stored));
+    }
+
+    /// Removes all copies but those of `needed`: what the subtasks of an attempt that begins here were restored from.
+    pub fn retain<'a>(&self, needed: impl Iterator<Item = &'a str>) {
+        let needed: BTreeSet<PathBuf> = needed.map(|stored| self.path(stored)).collect();
+        let Ok(entries) = std::fs::read_dir(&self.folder) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if !needed.contains(&path) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Removes the copies of jobs that have not run here for an hour. `folder` has the folders of all jobs.
+pub fn remove_forgotten(folder: &Path, running: impl Fn(&str) -> bool) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|time| time.elapsed().ok());
+        let forgotten = age.is_some_and(|age| age > FORGOTTEN_AFTER);
+        if forgotten && !running(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// What one state has in the copies: a file that no checkpoint of it names any more is removed.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    copies: Option<Arc<LocalCopies>>,
+    stored: Mutex<BTreeSet<String>>,
+}
+
+impl Kept {
+    pub(crate) fn new(copies: Option<Arc<LocalCopies>>) -> Self {
+        Self {
+            copies,
+            stored: Mutex::default(),
+        }
+    }
+
+    /// `file` lies in `folder` under its local name.
+    pub(crate) fn keep(&self, file: &v1::FileRef, folder: &Path) {
+        if let Some(copies) = &self.copies {
+            copies.keep(&file.path, &folder.join(&file.local_name));
+            self.stored.lock().insert(file.path.clone());
+        }
+    }
+
+    pub(crate) fn take(&self, file: &v1::FileRef, to: &Path) -> bool {
+        let taken = self
+            .copies
+            .as_ref()
+            .is_some_and(|copies| copies.take(file, to));
+        if taken {
+            self.stored.lock().insert(file.path.clone());
+        }
+        taken
+    }
+
+    /// Only what `is_needed` says is kept on.
+    pub(crate) fn retain(&self, is_needed: impl Fn(&str) -> bool) {
+        let Some(copies) = &self.copies else {
+            return;
+        };
+        self.stored.lock().retain(|stored| {
+            let needed = is_needed(stored);
+            if !needed {
+                copies.forget(stored);
+            }
+            needed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(path: &str, content: &[u8]) -> v1::FileRef {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(&file, content).unwrap();
+        let info = file_info(&file).unwrap();
+        v1::FileRef {
+            path: path.to_owned(),
+            size_bytes: info.size_bytes,
+            checksum: info.checksum,
+            local_name: "1.sst".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_copy_is_taken_if_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = Arc::new(LocalCopies::new(dir.path().join("job")));
+        let kept = Kept::new(Some(Arc::clone(&copies)));
+        std::fs::write(dir.path().join("1.sst"), b"abc").unwrap();
+        let file = stored("shared/1-1-u-1.sst", b"abc");
+        let to = dir.path().join("restored.sst");
+        assert!(!kept.take(&file, &to), "nothing is there yet");
+        kept.keep(&file, dir.path());
+        assert!(kept.take(&file, &to));
+        assert_eq!(std::fs::read(&to).unwrap(), b"abc");
+
+        let other = stored("shared/1-1-u-1.sst", b"abd");
+        assert!(!kept.take(&other, &dir.path().join("other.sst")));
+        assert!(
+            !kept.take(&file, &dir.path().join("again.sst")),
+            "a damaged copy is removed"
+        );
+    }
+
+    #[test]
+    fn what_no_checkpoint_names_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = Arc::new(LocalCopies::new(dir.path().join("job")));
+        let kept = Kept::new(Some(Arc::clone(&copies)));
+        std::fs::write(dir.path().join("1.sst"), b"abc").unwrap();
+        let files = ["shared/a", "shared/b", "shared/c"].map(|path| stored(path, b"abc"));
+        for file in &files {
+            kept.keep(file, dir.path());
+        }
+        kept.retain(|stored| stored != "shared/a");
+        copies.retain(["shared/b"].into_iter());
+        let is_there = |index: usize| {
+            let to = dir.path().join(format!("taken-{index}"));
+            copies.take(&files[index], &to)
+        };
+        assert_eq!([0, 1, 2].map(is_there), [false, true, false]);
+    }
+}
