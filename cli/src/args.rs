@@ -66,6 +66,8 @@ pub enum Command {
     Savepoint(SavepointCommand),
     /// Stop a job behind a savepoint.
     Stop(StopCommand),
+    /// Run a job at another parallelism from its next checkpoint on, which is taken at once.
+    Rescale(RescaleCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -168,6 +170,17 @@ pub struct SavepointCommand {
     pub job: String,
     /// Folder that the savepoint's own folder is made in; default: the job's savepoint directory.
     pub directory: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RescaleCommand {
+    /// Job id.
+    pub job: String,
+    /// Of all operators that can be scaled.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(weir_common::limits::PARALLELISM_MAX)))]
+    pub parallelism: u32,
     #[command(flatten)]
     pub cluster: ClusterCommand,
 }

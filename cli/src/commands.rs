@@ -9,7 +9,8 @@ use weir_common::config::Config;
 use weir_proto::v1;
 
 use crate::args::{
-    ClusterCommand, JobCommand, OutputFormat, RunCommand, SavepointCommand, StopCommand,
+    ClusterCommand, JobCommand, OutputFormat, RescaleCommand, RunCommand, SavepointCommand,
+    StopCommand,
 };
 use crate::client::JobClient;
 
@@ -316,6 +317,20 @@ pub async fn stop(config: &Config, command: StopCommand) -> anyhow::Result<()> {
         })
         .await?;
     print_path(command.cluster.format, &answer.savepoint_path)?;
+    Ok(())
+}
+
+pub async fn rescale(config: &Config, command: RescaleCommand) -> anyhow::Result<()> {
+    let mut client = JobClient::new(config, &command.cluster.jobmanager)?;
+    let request = v1::RescaleJobRequest {
+        job_id: command.job,
+        parallelism: command.parallelism,
+    };
+    client
+        .call(SAVEPOINT_TIMEOUT, async |mut client| {
+            Ok(client.rescale_job(request.clone()).await?.into_inner())
+        })
+        .await?;
     Ok(())
 }
 

@@ -67,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Cancel(command) => commands::cancel(&config, command).await,
             Command::Savepoint(command) => commands::savepoint(&config, command).await,
             Command::Stop(command) => commands::stop(&config, command).await,
+            Command::Rescale(command) => commands::rescale(&config, command).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

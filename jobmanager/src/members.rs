@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_proto::v1;
 
-use crate::scheduler::place::{FreeSlots, Shortage, place};
+use crate::scheduler::place::{FreeSlots, Shortage, keep_home, place};
 
 /// One registered task manager.
 #[derive(Debug, Clone)]
@@ -129,15 +129,27 @@ impl Members {
         u32::try_from(free.count()).unwrap_or(u32::MAX)
     }
 
+    /// Slots that a job may have: free ones and those that it holds.
+    pub fn open_to(&self, job_id: &str) -> usize {
+        let slots = self
+            .members
+            .iter()
+            .flat_map(|(id, member)| (0..member.slots).map(|slot| (id.clone(), slot)));
+        slots
+            .filter(|slot| self.held.get(slot).is_none_or(|holder| holder == job_id))
+            .count()
+    }
+
     fn is_free(&self, task_manager_id: &str, slot: u32) -> bool {
         !self.held.contains_key(&(task_manager_id.to_owned(), slot))
     }
 
-    /// Gives a job its slots; it holds them until they are released.
+    /// Gives a job its slots; it holds them until they are released. `former`: where its subtasks were before.
     pub fn allocate(
         &mut self,
         job_id: &str,
         needed: usize,
+        former: &[v1::SlotPlace],
     ) -> Result<Vec<v1::SlotPlace>, Shortage> {
         let free: Vec<FreeSlots> = self
             .members
@@ -162,6 +174,7 @@ impl Members {
                 slot,
             })
             .collect();
+        let places = keep_home(places, former);
         self.hold(job_id, &places);
         Ok(places)
     }
@@ -250,16 +263,16 @@ mod tests {
         let mut members = Members::default();
         register(&mut members, "a", "h:1", 2, 0);
         members.not_reached("a");
-        assert_eq!(members.allocate("j", 1).unwrap_err().free, 0);
+        assert_eq!(members.allocate("j", 1, &[]).unwrap_err().free, 0);
         heartbeat(&mut members, "a", 10);
-        assert!(members.allocate("j", 1).is_ok());
+        assert!(members.allocate("j", 1, &[]).is_ok());
     }
 
     #[test]
     fn a_slot_has_one_holder() {
         let mut members = Members::default();
         register(&mut members, "a", "h:1", 2, 0);
-        let places = members.allocate("j1", 1).unwrap();
+        let places = members.allocate("j1", 1, &[]).unwrap();
         assert_eq!((places[0].address.as_str(), places[0].slot), ("h:1", 0));
         // Held by a job of the former leader, before its task manager is there.
         let other = v1::SlotPlace {
@@ -269,9 +282,9 @@ mod tests {
         };
         members.hold("j2", std::slice::from_ref(&other));
         register(&mut members, "b", "h:2", 1, 0);
-        assert_eq!(members.allocate("j3", 2).unwrap_err().free, 1);
+        assert_eq!(members.allocate("j3", 2, &[]).unwrap_err().free, 1);
         members.release("j2");
-        assert_eq!(members.allocate("j3", 2).unwrap().len(), 2);
+        assert_eq!(members.allocate("j3", 2, &[]).unwrap().len(), 2);
         assert_eq!(members.free_slots("a") + members.free_slots("b"), 0);
     }
 }

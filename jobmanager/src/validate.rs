@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_common::key_group::MAX_KEY_GROUPS;
 use weir_common::limits::PARALLELISM_MAX;
-use weir_proto::v1;
+use weir_proto::v1::{self, Partitioning};
 
 /// Newest `JobGraph.format_version` that is understood. Planners that do not set it write version 0.
 const FORMAT_VERSION: u32 = 1;
@@ -16,11 +16,33 @@ const NAME_BYTES_MAX: usize = 4096;
 /// What is wrong with a graph, in one sentence.
 pub type Refusal = String;
 
-/// Sets the parallelism of every vertex that may be scaled.
+/// Sets the parallelism of every vertex that may be scaled. Between such a one and a fixed one, subtasks feed each other one to one
+/// only as long as there are as many of both.
 pub fn set_parallelism(graph: &mut v1::JobGraph, parallelism: u32) {
+    let mut vertices = BTreeMap::new();
     for vertex in &mut graph.vertices {
         if !vertex.fixed_parallelism {
             vertex.parallelism = parallelism;
+        }
+        vertices.insert(vertex.id, (vertex.parallelism, vertex.fixed_parallelism));
+    }
+    for edge in &mut graph.edges {
+        let ends = (
+            vertices.get(&edge.source_vertex),
+            vertices.get(&edge.target_vertex),
+        );
+        let (Some((from, from_fixed)), Some((to, to_fixed))) = ends else {
+            continue;
+        };
+        let in_order = matches!(
+            edge.partitioning(),
+            Partitioning::Forward | Partitioning::Rebalance
+        );
+        if in_order && from_fixed != to_fixed {
+            edge.set_partitioning(match from == to {
+                true => Partitioning::Forward,
+                false => Partitioning::Rebalance,
+            });
         }
     }
 }
@@ -324,9 +346,23 @@ pub mod tests {
         let mut forward = two_vertices(2);
         forward.edges[0].partitioning = v1::Partitioning::Forward.into();
         assert_eq!(graph(&forward), Ok(()));
-        forward.vertices[1].fixed_parallelism = true;
-        set_parallelism(&mut forward, 3);
+        forward.vertices[1].parallelism = 3;
         assert!(graph(&forward).unwrap_err().contains("straight on"));
+    }
+
+    #[test]
+    fn between_a_scaled_and_a_fixed_vertex_rows_go_one_to_one_while_they_can() {
+        let mut scaled = two_vertices(1);
+        scaled.edges[0].partitioning = v1::Partitioning::Forward.into();
+        scaled.vertices[1].fixed_parallelism = true;
+        let one = scaled.clone();
+        set_parallelism(&mut scaled, 3);
+        assert_eq!(graph(&scaled), Ok(()));
+        assert_eq!(scaled.vertices[0].parallelism, 3);
+        assert_eq!(scaled.vertices[1].parallelism, 1);
+        assert_eq!(scaled.edges[0].partitioning(), Partitioning::Rebalance);
+        set_parallelism(&mut scaled, 1);
+        assert_eq!(scaled, one);
     }
 
     #[test]

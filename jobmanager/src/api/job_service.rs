@@ -15,6 +15,7 @@ use crate::job::driver::{JobHandle, Message, Reply};
 use crate::leader::Leader;
 use crate::leadership::Leadership;
 use crate::meta::view::{has_ended, state_name};
+use crate::validate;
 
 /// See the file's head.
 pub struct Jobs {
@@ -124,6 +125,32 @@ impl JobService for Jobs {
         };
         let savepoint_path = ask(&job, |reply| Message::Stop(base, request_id, reply)).await?;
         Ok(Response::new(v1::StopJobResponse { savepoint_path }))
+    }
+
+    async fn rescale_job(
+        &self,
+        request: Request<v1::RescaleJobRequest>,
+    ) -> Result<Response<v1::RescaleJobResponse>, Status> {
+        let request = request.into_inner();
+        let leader = self.leader.get()?;
+        let record = record(&leader, &request.job_id)?;
+        if has_ended(record.state()) {
+            return Err(ended(&record));
+        }
+        let mut graph = record.graph.clone().unwrap_or_default();
+        validate::set_parallelism(&mut graph, request.parallelism);
+        validate::graph(&graph).map_err(Status::invalid_argument)?;
+        let needed = graph.vertices.iter().map(|vertex| vertex.parallelism).max();
+        let needed = needed.unwrap_or_default() as usize;
+        let open = leader.members.lock().open_to(&record.job_id);
+        if needed > open {
+            return Err(Status::failed_precondition(format!(
+                "the job would need {needed} slots, {open} are there for it: start task managers first"
+            )));
+        }
+        let job = running(&leader, &record)?;
+        ask(&job, |reply| Message::Rescale(request.parallelism, reply)).await?;
+        Ok(Response::new(v1::RescaleJobResponse {}))
     }
 
     async fn get_cluster(

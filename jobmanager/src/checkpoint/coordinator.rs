@@ -22,6 +22,8 @@ pub enum Purpose {
     Periodic,
     /// All data has ended.
     Final,
+    /// The job goes on from it at another parallelism.
+    Rescale,
     /// A user wants one, in this folder (URL).
     Savepoint {
         /// Whom to tell.
@@ -40,7 +42,7 @@ impl Purpose {
     fn savepoint_base(&self) -> &str {
         match self {
             Self::Savepoint { base, .. } | Self::Stop { base } => base,
-            Self::Periodic | Self::Final => "",
+            Self::Periodic | Self::Final | Self::Rescale => "",
         }
     }
 
@@ -48,7 +50,7 @@ impl Purpose {
     pub fn kind(&self) -> v1::SnapshotKind {
         match self {
             Self::Savepoint { .. } | Self::Stop { .. } => v1::SnapshotKind::Savepoint,
-            Self::Periodic | Self::Final => v1::SnapshotKind::Checkpoint,
+            Self::Periodic | Self::Final | Self::Rescale => v1::SnapshotKind::Checkpoint,
         }
     }
 
@@ -143,8 +145,10 @@ pub enum Request {
     },
     /// A savepoint has ended: its folder.
     Answer(Ticket, Result<String, String>),
-    /// The final checkpoint, or the savepoint to stop at (its folder), is complete and committed.
+    /// The final checkpoint, that of a rescale, or the savepoint to stop at (its folder), is complete and committed.
     Settled(String),
+    /// The checkpoint of a rescale failed: the job stays as it is.
+    NotRescaled(String),
     /// The attempt is to be given up.
     FailOver(String),
 }
@@ -436,7 +440,7 @@ impl Coordinator {
             Purpose::Savepoint { ticket, .. } => {
                 out.push(Request::Answer(ticket, Ok(pending.info.path)));
             }
-            Purpose::Final | Purpose::Stop { .. } if result.is_ok() => {
+            Purpose::Final | Purpose::Stop { .. } | Purpose::Rescale if result.is_ok() => {
                 out.push(Request::Settled(pending.info.path));
             }
             _ => {}
@@ -499,6 +503,7 @@ impl Coordinator {
                     "the savepoint to stop at failed: {reason}"
                 )));
             }
+            Purpose::Rescale => out.push(Request::NotRescaled(reason)),
             Purpose::Final => {
                 self.final_failures += 1;
                 if self.final_failures < FINAL_TRIES {

@@ -92,6 +92,7 @@ pub async fn choose_restore(
     s3: &S3Config,
     job: &v1::JobRecord,
     checkpoint_base: &str,
+    verify: Verify,
 ) -> Result<Restore, (String, bool)> {
     let mut damaged = Vec::new();
     for checkpoint in job.checkpoints.iter().rev() {
@@ -101,7 +102,7 @@ pub async fn choose_restore(
             ""
         };
         let place = place_of(checkpoint_base, savepoint_base, checkpoint.checkpoint_id);
-        match open(s3, &place, checkpoint.checkpoint_id).await {
+        match open(s3, &place, checkpoint.checkpoint_id, verify).await {
             Ok(from) => {
                 return Ok(Restore {
                     checkpoint_id: checkpoint.checkpoint_id,
@@ -147,13 +148,14 @@ async fn open(
     s3: &S3Config,
     place: &Place,
     checkpoint_id: u64,
+    verify: Verify,
 ) -> Result<v1::RestoreFrom, SnapshotError> {
     let store = Store::open(&place.base, s3)?;
     let candidate = Candidate {
         checkpoint: CheckpointId(checkpoint_id),
         manifest_path: place.manifest.clone(),
     };
-    let manifest = examine(&store, &candidate, Verify::Checksums).await?;
+    let manifest = examine(&store, &candidate, verify).await?;
     Ok(v1::RestoreFrom {
         base: store.url().to_owned(),
         manifest: Some(manifest),
@@ -178,7 +180,7 @@ pub async fn open_savepoint(s3: &S3Config, path: &str) -> Result<v1::RestoreFrom
         }
         _ => place_of("", store.url(), manifest.checkpoint_id),
     };
-    open(s3, &place, manifest.checkpoint_id).await
+    open(s3, &place, manifest.checkpoint_id, Verify::Checksums).await
 }
 
 /// Deletes checkpoints that are retained no longer, as far as no retained one needs their files.

@@ -3,6 +3,7 @@
 use weir_common::ids::SubtaskId;
 use weir_proto::v1;
 use weir_proto::v1::meta_command::Command;
+use weir_snapshot::recovery::Verify;
 
 use crate::checkpoint::coordinator::{self, Ticket};
 use crate::checkpoint::storage::Restore;
@@ -55,6 +56,8 @@ pub enum Input {
     Cancel,
     /// A user wants a savepoint in this folder.
     Savepoint(Ticket, String),
+    /// A user wants the job to run at this parallelism.
+    Rescale(u32),
     /// A user wants the job to end behind a savepoint.
     Stop {
         /// The savepoint's own folder.
@@ -81,7 +84,7 @@ pub enum Action {
     /// Give the job's slots back.
     ReleaseSlots,
     /// Read the log and the object store.
-    ChooseRestore,
+    ChooseRestore(Verify),
     /// Enter the attempt into the log.
     StartAttempt {
         /// The next one.
@@ -118,4 +121,6 @@ pub enum Output {
     Savepoint(Ticket, Result<String, String>),
     /// The folder of the savepoint that the job stopped at.
     Stopped(Result<String, String>),
+    /// The job runs at the parallelism that was asked for.
+    Rescaled(Result<(), String>),
 }

@@ -11,6 +11,7 @@ use weir_common::ids::JobId;
 use weir_common::metric_names;
 use weir_proto::v1;
 use weir_proto::v1::meta_command::Command;
+use weir_snapshot::recovery::Verify;
 
 use super::action::{Action, Choice, Input, Output};
 use super::io::Attempt;
@@ -40,6 +41,8 @@ pub enum Message {
     Savepoint(String, Reply<String>),
     /// Stop behind a savepoint: its folder, the request's id.
     Stop(String, String, Reply<String>),
+    /// Run at this parallelism; the reply comes when all subtasks run.
+    Rescale(u32, Reply<()>),
     /// Cancel; the reply comes at the end.
     Cancel(Reply<()>),
 }
@@ -94,6 +97,7 @@ pub struct Driver {
     calls: JoinSet<Outgoing>,
     savepoints: HashMap<Ticket, Reply<String>>,
     stops: Vec<Reply<String>>,
+    rescales: Vec<Reply<()>>,
     cancels: Vec<Reply<()>>,
     next_ticket: u64,
 }
@@ -112,6 +116,7 @@ impl Driver {
             calls: JoinSet::new(),
             savepoints: HashMap::new(),
             stops: Vec::new(),
+            rescales: Vec::new(),
             cancels: Vec::new(),
             next_ticket: 0,
         };
@@ -142,7 +147,11 @@ impl Driver {
             self.calls.abort_all();
             while self.calls.join_next().await.is_some() {}
             match course {
-                Course::Reload => tokio::time::sleep(RELOAD_DELAY).await,
+                Course::Reload => {
+                    let unknown = "it is not known what became of the rescale; try again";
+                    self.answer(Output::Rescaled(Err(unknown.to_owned())));
+                    tokio::time::sleep(RELOAD_DELAY).await;
+                }
                 _ => break,
             }
         }
@@ -191,6 +200,10 @@ impl Driver {
                 self.stops.push(reply);
                 Input::Stop { base, request_id }
             }
+            Message::Rescale(parallelism, reply) => {
+                self.rescales.push(reply);
+                Input::Rescale(parallelism)
+            }
             Message::Cancel(reply) => {
                 self.cancels.push(reply);
                 Input::Cancel
@@ -203,11 +216,12 @@ impl Driver {
         while let Some(action) = queue.pop_front() {
             match action {
                 Action::AllocateSlots(needed) => {
-                    let allocated = self
-                        .leader
-                        .members
-                        .lock()
-                        .allocate(self.job_id.as_str(), needed);
+                    let former = &job.context().slots;
+                    let allocated =
+                        self.leader
+                            .members
+                            .lock()
+                            .allocate(self.job_id.as_str(), needed, former);
                     let now_ms = self.leader.monotonic_ms();
                     queue.extend(job.step(now_ms, rand::random(), Input::Slots(allocated)));
                 }
@@ -243,8 +257,9 @@ impl Driver {
         let job_id = self.job_id.as_str().to_owned();
         let base = self.checkpoint_base.clone();
         match action {
-            Action::ChooseRestore => {
-                self.calls.spawn(choose_restore(leader, job_id, base));
+            Action::ChooseRestore(verify) => {
+                self.calls
+                    .spawn(choose_restore(leader, job_id, base, verify));
             }
             Action::StartAttempt {
                 attempt,
@@ -307,6 +322,11 @@ impl Driver {
                     let _ = reply.send(result);
                 }
             }
+            Output::Rescaled(result) => {
+                for reply in self.rescales.drain(..) {
+                    let _ = reply.send(result.clone());
+                }
+            }
             Output::Stopped(result) => {
                 for reply in self.stops.drain(..) {
                     let _ = reply.send(result.clone());
@@ -335,6 +355,9 @@ impl Driver {
         for reply in self.stops.drain(..) {
             let _ = reply.send(Err(why.clone()));
         }
+        for reply in self.rescales.drain(..) {
+            let _ = reply.send(Err(why.clone()));
+        }
         for (_, reply) in self.savepoints.drain() {
             let _ = reply.send(Err(why.clone()));
         }
@@ -354,12 +377,17 @@ fn answered<T>(result: Result<T, ProposeError>) -> Result<Result<T, String>, Gon
     }
 }
 
-async fn choose_restore(leader: Arc<Leadership>, job_id: String, base: String) -> Outgoing {
+async fn choose_restore(
+    leader: Arc<Leadership>,
+    job_id: String,
+    base: String,
+    verify: Verify,
+) -> Outgoing {
     let Some(job) = leader.raft.view().read().job(&job_id) else {
         return Err(Gone::Reload);
     };
     let newest_checkpoint_id = crate::meta::view::newest_checkpoint_id(&job);
-    let chosen = storage::choose_restore(&leader.s3, &job, &base).await;
+    let chosen = storage::choose_restore(&leader.s3, &job, &base, verify).await;
     Ok(Some(Input::RestoreChosen(chosen.map(|restore| Choice {
         restore,
         newest_checkpoint_id,
@@ -503,7 +531,10 @@ async fn snapshot_step(
             }
             Ok(Some(Event::Committed { id, result }))
         }
-        Request::Answer(..) | Request::Settled(_) | Request::FailOver(_) => Ok(None),
+        Request::Answer(..)
+        | Request::Settled(_)
+        | Request::NotRescaled(_)
+        | Request::FailOver(_) => Ok(None),
     }
 }
 

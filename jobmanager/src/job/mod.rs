@@ -14,6 +14,7 @@ pub mod status;
 use std::sync::Arc;
 
 use weir_proto::v1;
+use weir_snapshot::recovery::Verify;
 
 pub use action::{Action, Input, Output};
 use states::State;
@@ -51,6 +52,11 @@ pub struct Context {
     pub slots: Vec<v1::SlotPlace>,
     /// Task managers may have something of the current attempt.
     pub deployed: bool,
+    /// How closely the next choice of a restore point looks at its files. Task managers compare the checksums of all that they load
+    /// in any case; reading everything beforehand, to be able to take an older one, is for when that may have failed.
+    pub verify: Verify,
+    /// A user waits for the job to run at another parallelism.
+    pub rescaling: bool,
     /// When to give up.
     pub policy: RestartPolicy,
     /// Why the job does not go on, for people.
@@ -76,6 +82,13 @@ impl Context {
             .map(|vertex| vertex.parallelism as usize)
             .max()
             .unwrap_or(0)
+    }
+
+    /// Tells the user who waits for a rescale, if there is one.
+    pub fn answer_rescale(&mut self, result: Result<(), String>) {
+        if std::mem::take(&mut self.rescaling) {
+            self.ask(Action::Answer(Output::Rescaled(result)));
+        }
     }
 
     /// Whether snapshots can be taken without being asked for.
@@ -113,6 +126,8 @@ impl Job {
             attempt: record.attempt,
             slots: record.slots.clone(),
             deployed: record.attempt > 0,
+            verify: Verify::Checksums,
+            rescaling: false,
             waiting: String::new(),
             failed_checkpoints: 0,
             last_checkpoint_failure: String::new(),

@@ -55,7 +55,8 @@ fn shown(action: &Action) -> String {
     match action {
         Action::AllocateSlots(needed) => format!("allocate {needed}"),
         Action::ReleaseSlots => "release".to_owned(),
-        Action::ChooseRestore => "choose".to_owned(),
+        Action::ChooseRestore(Verify::Sizes) => "choose".to_owned(),
+        Action::ChooseRestore(Verify::Checksums) => "choose and read".to_owned(),
         Action::StartAttempt { attempt, .. } => format!("start {attempt}"),
         Action::Record(state, _) => {
             format!("record {}", crate::meta::view::state_name(*state))
@@ -74,6 +75,7 @@ fn shown(action: &Action) -> String {
         }
         Action::Checkpoint(other) => format!("{other:?}"),
         Action::Answer(Output::Savepoint(_, result)) => format!("savepoint {}", result.is_ok()),
+        Action::Answer(Output::Rescaled(result)) => format!("rescaled {}", result.is_ok()),
         Action::Answer(Output::Stopped(result)) => format!("stopped {}", result.is_ok()),
         Action::Clean => "clean".to_owned(),
         Action::Reload => "reload".to_owned(),
@@ -124,7 +126,7 @@ impl Course {
     fn running(checkpoints: bool) -> Self {
         let mut course = Self::open(&record(v1::JobState::Created, 0, checkpoints));
         assert_eq!(course.asked(), "allocate 2");
-        course.does(Input::Slots(Ok(slots())), "choose");
+        course.does(Input::Slots(Ok(slots())), "choose and read");
         course.does(Input::RestoreChosen(Ok(Choice::default())), "start 1");
         course.does(Input::AttemptStarted(Ok(())), "deploy");
         course.does(Input::Deployed(1, Ok(())), "");
@@ -232,6 +234,67 @@ fn a_failure_is_recorded_then_torn_down_then_the_next_attempt_follows() {
     );
     course.does(Input::RestoreChosen(Ok(Choice::default())), "start 2");
     course.does(Input::AttemptStarted(Ok(())), "deploy");
+}
+
+#[test]
+fn a_restore_that_fails_is_followed_by_a_closer_look_before_it_counts() {
+    let mut course = Course::running(true);
+    course.does(Input::Lost(vec!["b".to_owned()]), "record RESTARTING");
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course
+        .at(500)
+        .does(Input::TornDown(1), "release, allocate 2");
+    for (attempt, choose) in [(2, "choose"), (3, "choose and read")] {
+        course.does(Input::Slots(Ok(slots())), choose);
+        let start = format!("start {attempt}");
+        course.does(Input::RestoreChosen(Ok(Choice::default())), &start);
+        course.does(Input::AttemptStarted(Ok(())), "deploy");
+        course.does(failure("1.sst is damaged", false), "record RESTARTING");
+        course.does(recorded(v1::JobState::Restarting), "tear-down");
+        let after = if attempt == 2 {
+            "release, allocate 2"
+        } else {
+            "release"
+        };
+        course.does(Input::TornDown(attempt), after);
+    }
+}
+
+#[test]
+fn a_rescale_is_a_checkpoint_and_an_attempt_of_another_graph() {
+    let mut course = Course::running(true);
+    course.does(Input::Rescale(2), "rescaled true");
+    course.does(Input::Rescale(3), "checkpoint");
+    course.does(Input::Rescale(4), "rescaled false");
+    course.snapshot(1, "trigger 1");
+    course.does(committed(1), "record RESTARTING");
+    assert_eq!(course.job.context().slots_needed(), 2);
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release, allocate 3");
+    course.does(Input::Slots(Ok(slots())), "choose");
+    course.does(Input::RestoreChosen(Ok(Choice::default())), "start 2");
+    course.does(Input::AttemptStarted(Ok(())), "deploy");
+    course.does(Input::Deployed(2, Ok(())), "");
+    course.all_report(v1::SubtaskState::Running);
+    assert_eq!(course.asked(), "record RUNNING, rescaled true");
+}
+
+#[test]
+fn a_rescale_whose_checkpoint_fails_changes_nothing() {
+    let mut course = Course::running(true);
+    course.does(Input::Rescale(3), "checkpoint");
+    course.does(
+        Input::Stop {
+            base: "file:///s".to_owned(),
+            request_id: "r".to_owned(),
+        },
+        "stopped false",
+    );
+    let declined = Event::Allocated(Err("no".to_owned()));
+    course.does(Input::Checkpoint(1, declined), "rescaled false");
+    assert_eq!(course.job.context().slots_needed(), 2);
+    let mut course = Course::running(false);
+    course.does(Input::Rescale(3), "rescaled false");
 }
 
 #[test]

@@ -42,6 +42,15 @@ pub fn stopping(job_id: &str, directory: &str, request_id: &str) -> Command {
     })
 }
 
+/// The next attempt runs at another parallelism.
+pub fn rescale(job_id: &str, attempt: u64, parallelism: u32) -> Command {
+    Command::RescaleJob(v1::RescaleJobCommand {
+        job_id: job_id.to_owned(),
+        attempt,
+        parallelism,
+    })
+}
+
 /// The job has ended before its data.
 pub fn end(job_id: &str, state: v1::JobState, error: &str) -> Command {
     Command::EndJob(v1::EndJobCommand {

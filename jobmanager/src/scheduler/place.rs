@@ -2,6 +2,8 @@
 //!
 //! Slot k of a job runs subtask k of every vertex, so a job needs as many slots as its largest parallelism.
 
+use weir_proto::v1;
+
 /// Free slots of one task manager, in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeSlots {
@@ -54,9 +56,53 @@ pub fn place(free: &[FreeSlots], needed: usize) -> Result<Vec<(String, u32)>, Sh
     Ok(places)
 }
 
+/// Orders places by subtask: a subtask whose former machine is among them gets a place there again, where copies of its state may be.
+/// After a change of parallelism nothing is as it was, and the order stays.
+pub fn keep_home(mut places: Vec<v1::SlotPlace>, former: &[v1::SlotPlace]) -> Vec<v1::SlotPlace> {
+    if former.len() != places.len() {
+        return places;
+    }
+    let homes: Vec<Option<v1::SlotPlace>> = former
+        .iter()
+        .map(|old| {
+            let at_home = |place: &v1::SlotPlace| place.address == old.address;
+            Some(places.remove(places.iter().position(at_home)?))
+        })
+        .collect();
+    let mut rest = places.into_iter();
+    homes
+        .into_iter()
+        .filter_map(|home| home.or_else(|| rest.next()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn slots(addresses: &[&str]) -> Vec<v1::SlotPlace> {
+        addresses
+            .iter()
+            .map(|address| v1::SlotPlace {
+                task_manager_id: format!("id of {address}"),
+                address: (*address).to_owned(),
+                slot: 0,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn subtasks_stay_where_they_were() {
+        for (places, former, expected) in [
+            (&["a", "b", "c"], &["c", "a", "b"][..], &["c", "a", "b"]),
+            (&["a", "b", "b"], &["a", "x", "b"], &["a", "b", "b"]),
+            (&["a", "b", "c"], &["b", "b", "b"], &["b", "a", "c"]),
+            (&["a", "b", "c"], &["c", "b"], &["a", "b", "c"]),
+            (&["a", "b", "c"], &[], &["a", "b", "c"]),
+        ] {
+            assert_eq!(keep_home(slots(places), &slots(former)), slots(expected));
+        }
+    }
 
     fn free(members: &[(&str, &[u32])]) -> Vec<FreeSlots> {
         members

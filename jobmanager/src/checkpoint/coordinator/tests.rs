@@ -62,6 +62,7 @@ fn shown(requests: Vec<Request>) -> String {
                 )
             }
             Request::Settled(path) => format!("settled:{path}"),
+            Request::NotRescaled(_) => "not rescaled".to_owned(),
             Request::FailOver(_) => "failover".to_owned(),
         })
         .collect();

@@ -1,5 +1,8 @@
 //! SCHEDULING, second half: the attempt is in the log; task managers create the subtasks and restore their state.
 
+use weir_snapshot::recovery::Verify;
+
+use super::restarting::Restarting;
 use super::running::Running;
 use super::{Action, Context, Execution, Failure, Input, State, fail};
 use crate::checkpoint::storage::Restore;
@@ -28,6 +31,7 @@ impl Deploying {
     }
 
     pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
+        let by_subtask = matches!(input, Input::Subtask { .. });
         let result = match input {
             Input::Deployed(attempt, result) if attempt == context.attempt => {
                 self.accepted = true;
@@ -48,8 +52,14 @@ impl Deploying {
             }),
             input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };
-        if let Err(failure) = result {
-            return fail(context, failure);
+        match result {
+            Err(failure) if by_subtask && !failure.fatal && context.verify == Verify::Sizes => {
+                // It may have met damage: the next choice finds out, and nothing has run yet that could count as failed.
+                context.verify = Verify::Checksums;
+                return Restarting::start_over(context, &failure.reason);
+            }
+            Err(failure) => return fail(context, failure),
+            Ok(()) => {}
         }
         if self.accepted && self.execution.all_run() {
             return Running::enter(context, self.execution);

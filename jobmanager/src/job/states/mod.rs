@@ -17,6 +17,7 @@ use super::execution::{Execution, Failure};
 use super::{Action, Context, Input, Output};
 use crate::checkpoint::coordinator::{Coordinator, Ticket};
 use crate::restart_policy::Decision;
+use crate::validate::set_parallelism;
 
 /// Where a job is.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl State {
         let input = match input {
             Input::Cancel if self.can_be_cancelled() => return self.cancel(context),
             Input::Savepoint(ticket, base) => return self.savepoint(context, ticket, base),
+            Input::Rescale(parallelism) => return self.rescale(context, parallelism),
             Input::Stop { base, request_id } => return self.stop(context, base, request_id),
             input => input,
         };
@@ -110,7 +112,40 @@ impl State {
         self.keep()
     }
 
+    fn rescale(mut self, context: &mut Context, parallelism: u32) -> Self {
+        let mut wanted = v1::JobGraph::clone(&context.graph);
+        set_parallelism(&mut wanted, parallelism);
+        let is_so = wanted == *context.graph;
+        let refusal = match self {
+            Self::Running(_) if is_so => {
+                context.ask(Action::Answer(Output::Rescaled(Ok(()))));
+                return self;
+            }
+            Self::Running(state) if !context.rescaling => {
+                return state.rescale(context, parallelism);
+            }
+            // A repeated request waits for the first one's end.
+            Self::Reattaching(_)
+            | Self::Restarting(_)
+            | Self::Scheduling(_)
+            | Self::Deploying(_)
+                if is_so =>
+            {
+                context.rescaling = true;
+                return self;
+            }
+            Self::Running(_) => "the job is being rescaled already".to_owned(),
+            _ => format!("the job is {}; try again when it runs", self.name()),
+        };
+        context.ask(Action::Answer(Output::Rescaled(Err(refusal))));
+        self.keep()
+    }
+
     fn stop(mut self, context: &mut Context, base: String, request_id: String) -> Self {
+        if context.rescaling {
+            stop_failed(context, "the job is being rescaled; try again when it runs");
+            return self;
+        }
         if let Self::Running(state) = self {
             return stopping::Stopping::enter(context, state, base, request_id);
         }
@@ -172,6 +207,7 @@ impl State {
 
 /// The attempt has failed: the restart policy decides what follows.
 fn fail(context: &mut Context, failure: Failure) -> State {
+    context.answer_rescale(Err(format!("the job failed meanwhile: {}", failure.reason)));
     if failure.fatal {
         return failed::Failed::enter(context, failure.reason);
     }

@@ -1,5 +1,6 @@
 //! RESTARTING: the failure is in the log; the attempt is torn down, and after a delay the next one follows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_proto::v1;
@@ -8,6 +9,7 @@ use super::failed::Failed;
 use super::scheduling::Scheduling;
 use super::{Action, Context, Input, State};
 use crate::meta::command;
+use crate::validate::set_parallelism;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Restarting {
     recorded: bool,
     torn_down: bool,
     until_ms: i64,
+    /// Of the next attempts, once it is in the log.
+    graph: Option<Arc<v1::JobGraph>>,
 }
 
 impl Restarting {
@@ -27,6 +31,7 @@ impl Restarting {
             recorded: false,
             torn_down: false,
             until_ms: context.now_ms + delay_ms,
+            graph: None,
         })
     }
 
@@ -40,6 +45,21 @@ impl Restarting {
             recorded: false,
             torn_down: false,
             until_ms: context.now_ms,
+            graph: None,
+        })
+    }
+
+    /// The next attempt follows at once, at another parallelism, from the checkpoint that was just completed.
+    pub(super) fn rescale(context: &mut Context, parallelism: u32) -> State {
+        let entry = command::rescale(&context.job_id, context.attempt, parallelism);
+        context.ask(Action::Record(v1::JobState::Restarting, entry));
+        let mut graph = v1::JobGraph::clone(&context.graph);
+        set_parallelism(&mut graph, parallelism);
+        State::Restarting(Self {
+            recorded: false,
+            torn_down: false,
+            until_ms: context.now_ms,
+            graph: Some(Arc::new(graph)),
         })
     }
 
@@ -49,6 +69,7 @@ impl Restarting {
             recorded: true,
             torn_down: false,
             until_ms: context.now_ms,
+            graph: None,
         };
         state.tear_down(context)
     }
@@ -67,6 +88,9 @@ impl Restarting {
         match input {
             Input::Recorded(v1::JobState::Restarting, Ok(())) if !self.recorded => {
                 self.recorded = true;
+                if let Some(graph) = self.graph.take() {
+                    context.graph = graph;
+                }
                 self.tear_down(context)
             }
             Input::Recorded(v1::JobState::Restarting, Err(_)) => {

@@ -1,8 +1,10 @@
 //! RUNNING: subtasks report, snapshots are taken; ends when all data has ended, when something fails, or when a user says so.
 
 use weir_proto::v1;
+use weir_snapshot::recovery::Verify;
 
 use super::finished::Finished;
+use super::restarting::Restarting;
 use super::{Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots};
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
 use crate::job::execution::{SILENT_HEARTBEATS, subtasks_of};
@@ -14,12 +16,14 @@ pub struct Running {
     pub(super) execution: Execution,
     pub(super) coordinator: Coordinator,
     ending: bool,
+    rescale_to: Option<u32>,
 }
 
 /// What handling the coordinator's requests came to.
 pub(super) enum Course {
     On,
     Settled(String),
+    NotRescaled(String),
     Failed(Failure),
 }
 
@@ -35,6 +39,8 @@ impl Running {
     pub(super) fn resume(context: &mut Context, execution: Execution) -> Self {
         context.waiting.clear();
         context.policy.running(context.now_ms);
+        context.verify = Verify::Sizes;
+        context.answer_rescale(Ok(()));
         let coordinator = Coordinator::new(
             Settings::of(&context.graph),
             subtasks_of(&context.graph),
@@ -44,7 +50,21 @@ impl Running {
             execution,
             coordinator,
             ending: false,
+            rescale_to: None,
         }
+    }
+
+    /// A checkpoint first: the next attempt starts from it.
+    pub(super) fn rescale(mut self, context: &mut Context, parallelism: u32) -> State {
+        if !context.has_checkpoint_directory() {
+            let why = "the job takes no checkpoints, from which it could go on: \
+                       start it with 'execution.checkpointing.dir' set";
+            context.ask(Action::Answer(Output::Rescaled(Err(why.to_owned()))));
+            return State::Running(self);
+        }
+        context.rescaling = true;
+        self.rescale_to = Some(parallelism);
+        self.coordinate(context, Event::Wanted(Purpose::Rescale))
     }
 
     pub(super) fn savepoint(self, context: &mut Context, ticket: Ticket, base: String) -> State {
@@ -84,8 +104,17 @@ impl Running {
         match carry_out(context, requests) {
             Course::On => State::Running(self),
             Course::Settled(_) => {
+                if let Some(parallelism) = self.rescale_to {
+                    give_up_snapshots(context, self.coordinator, "the job is rescaled");
+                    return Restarting::rescale(context, parallelism);
+                }
                 give_up_snapshots(context, self.coordinator, "the job has finished");
                 Finished::enter(context, None, true)
+            }
+            Course::NotRescaled(reason) => {
+                self.rescale_to = None;
+                context.answer_rescale(Err(reason));
+                State::Running(self)
             }
             Course::Failed(failure) => self.failed(context, failure),
         }
@@ -106,6 +135,7 @@ pub(super) fn carry_out(context: &mut Context, requests: Vec<Request>) -> Course
                 context.ask(Action::Answer(Output::Savepoint(ticket, result)));
             }
             Request::Settled(path) => course = Course::Settled(path),
+            Request::NotRescaled(reason) => course = Course::NotRescaled(reason),
             Request::FailOver(reason) => {
                 course = Course::Failed(Failure {
                     reason,

@@ -39,7 +39,7 @@ impl Scheduling {
         self.phase = match (self.phase, input) {
             (Phase::Slots, Input::Slots(Ok(slots))) => {
                 context.waiting.clear();
-                context.ask(Action::ChooseRestore);
+                context.ask(Action::ChooseRestore(context.verify));
                 Phase::Choosing(slots)
             }
             (Phase::Slots, Input::Slots(Err(shortage))) => {
@@ -92,7 +92,7 @@ impl Scheduling {
                         },
                     );
                 }
-                context.ask(Action::ChooseRestore);
+                context.ask(Action::ChooseRestore(context.verify));
                 Phase::Choosing(slots)
             }
             (Phase::Choosing(slots), Input::Lost(gone)) if uses(&slots, &gone) => {

@@ -4,6 +4,7 @@ mod begin_checkpoint;
 mod complete_checkpoint;
 mod end_job;
 mod job_cleaned;
+mod rescale_job;
 mod set_job_state;
 mod start_attempt;
 mod submit_jobs;
@@ -25,6 +26,7 @@ impl MetaState {
             Some(Command::CompleteCheckpoint(c)) => complete_checkpoint::apply(self, c),
             Some(Command::EndJob(c)) => end_job::apply(self, c, now_ms),
             Some(Command::JobCleaned(c)) => job_cleaned::apply(self, c),
+            Some(Command::RescaleJob(c)) => rescale_job::apply(self, c),
             None => Err(Refusal(
                 "a command that this version of Weir does not know".to_owned(),
             )),
