@@ -1,6 +1,7 @@
 //! The pipeline of the fault tests: numbered records through Kafka into windows and running counts, with the answer worked out by hand.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -58,8 +59,23 @@ impl Stream {
 
     /// Writes all records over `duration`, evenly.
     pub fn produce(&self, duration: Duration) -> anyhow::Result<()> {
+        self.produce_paced(duration, |_| ())
+    }
+
+    /// As [`Self::produce`], but the last records come only when `release` has something or is closed: until then the job goes on.
+    pub fn produce_held(&self, duration: Duration, release: &Receiver<()>) -> anyhow::Result<()> {
+        let held_from = self.records - self.records / 10;
+        self.produce_paced(duration, |number| {
+            if number == held_from {
+                let _ = release.recv();
+            }
+        })
+    }
+
+    fn produce_paced(&self, duration: Duration, before: impl Fn(u64)) -> anyhow::Result<()> {
         let started = Instant::now();
         let pace = |number: u64| {
+            before(number);
             if number.is_multiple_of(500) {
                 let due = duration.mul_f64(number as f64 / self.records as f64);
                 std::thread::sleep(due.saturating_sub(started.elapsed()));

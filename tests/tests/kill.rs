@@ -21,10 +21,9 @@ fn pause(random: &mut StdRng, from_ms: u64, to_ms: u64) {
     std::thread::sleep(Duration::from_millis(random.random_range(from_ms..to_ms)));
 }
 
-/// Kills until `kills` are done or the job has ended. Gives the numbers of job managers and task managers killed.
+/// Gives the numbers of job managers and task managers killed.
 fn kill_at_random(
     cluster: &mut Cluster,
-    job: &str,
     kills: u64,
     random: &mut StdRng,
 ) -> anyhow::Result<(u64, u64)> {
@@ -43,12 +42,6 @@ fn kill_at_random(
             task_managers += 1;
             pause(random, 300, 1500);
             cluster.start_task_manager(victim)?;
-        }
-        if cluster
-            .status(job)
-            .is_ok_and(|status| status["state"] == "FINISHED")
-        {
-            break;
         }
     }
     Ok((job_managers, task_managers))
@@ -75,13 +68,15 @@ fn run(seed: u64) -> anyhow::Result<()> {
     })?;
     let script = stream.script(&format!("s3://weir/kill{seed}"), "2 s");
     let job = cluster.submit(&script, &["--parallelism", "4"])?;
+    // The last records come behind the last kill.
+    let (release, held) = std::sync::mpsc::channel();
     let producer = {
         let stream = stream.clone();
-        // Input goes on until a little before the last kill.
-        std::thread::spawn(move || stream.produce(Duration::from_millis(2500 * kills)))
+        std::thread::spawn(move || stream.produce_held(Duration::from_millis(3000 * kills), &held))
     };
     let mut random = StdRng::seed_from_u64(seed);
-    let killed = kill_at_random(&mut cluster, &job, kills, &mut random);
+    let killed = kill_at_random(&mut cluster, kills, &mut random);
+    drop(release);
     producer.join().expect("the producer does not panic")?;
     let (job_managers, task_managers) = killed?;
     let outcome = cluster
