@@ -11,8 +11,9 @@ export CCACHE_MAXSIZE ?= 3G
 
 .PHONY: run test build lint bench-nexmark chart-install-test setup
 
+# Built with the features of the whole workspace: `make test` compiles no dependency a second time.
 run: setup
-	cargo build -q -p weir
+	cargo build -q --workspace --bin weir
 	$(CARGO_TARGET_DIR)/debug/weir sql --parallelism 2 --result $$([ -t 1 ] && echo table || echo changelog) examples/nexmark/hot_items.sql
 
 # One test at a time: many start clusters and services of their own.
@@ -22,7 +23,7 @@ test:
 	RUST_TEST_THREADS=1 cargo test --workspace --no-fail-fast
 
 build: setup
-	cargo build --release -p weir
+	cargo build --release --workspace --bin weir
 	mkdir -p bin
 	cp $(CARGO_TARGET_DIR)/release/weir bin/weir
 
@@ -40,7 +41,7 @@ bench-nexmark: MODE ?= generator
 bench-nexmark: OUTPUT ?= bench-nexmark.json
 bench-nexmark: build
 	tools/setup.sh bench
-	cargo build --release -p weir-bench
+	cargo build --release --workspace --bin bench-nexmark
 	$(CARGO_TARGET_DIR)/release/bench-nexmark --queries $(QUERIES) --engines $(ENGINES) --events $(EVENTS) --mode $(MODE) \
 		--output $(OUTPUT) $(if $(CHECK),--check $(CHECK))
 

@@ -2,9 +2,8 @@
 //!
 //! Owns: the message and service definitions. Must never know: any other crate of Weir, or what a message means.
 
-#![allow(missing_docs, clippy::all)]
-
 /// Package `weir.v1`.
+#[allow(missing_docs, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("weir.v1");
 }

@@ -2,8 +2,6 @@
 //!
 //! Owns: processes, services, data sets and oracles for the tests under `tests/`. Must never know: what is inside of the binary.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
 pub mod cluster;
 pub mod eventually;
 pub mod kafka;

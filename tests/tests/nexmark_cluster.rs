@@ -24,9 +24,9 @@ fn three_job_managers_and_two_task_managers_give_flinks_rows() {
             let folder = cluster.dir.path().join(format!("{name}-{parallelism}"));
             let mut script = String::new();
             let checkpoints = cluster.dir.path().join("checkpoints");
-            write!(
+            writeln!(
                 script,
-                "SET 'execution.checkpointing.dir' = 'file://{}';\n",
+                "SET 'execution.checkpointing.dir' = 'file://{}';",
                 checkpoints.display()
             )
             .unwrap();
