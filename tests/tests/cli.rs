@@ -117,6 +117,17 @@ fn results_come_as_tables_and_changelogs_in_text_and_json() {
 }
 
 #[test]
+fn rows_may_be_written_in_the_statement() {
+    let shown = |query: &str| rows(&["--result", "changelog"], query).split_off(1);
+    assert_eq!(shown("SELECT 1 + 1, 'a' || 'b'"), ["+I\t2\tab"]);
+    let mut values = shown(
+        "SELECT x * 2, y FROM (VALUES (1, 'a'), (2, CAST(NULL AS STRING)), (3, 'c')) AS t (x, y) WHERE x > 1",
+    );
+    values.sort();
+    assert_eq!(values, ["+I\t4\tNULL", "+I\t6\tc"]);
+}
+
+#[test]
 fn a_script_may_come_on_the_standard_input() {
     let said = weir_says_to(
         &["sql", "--format", "json"],

@@ -13,7 +13,7 @@ use super::expr::Analyzer;
 use super::query::{Planner, filter_by, rename};
 use super::rel::{Column, Rel, RelOp, RelRef, Window, WindowColumns, collect_inputs, conjuncts};
 use super::scope::Scope;
-use super::{TimeAttribute, join, scan};
+use super::{TimeAttribute, join, scan, values};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
 use crate::statement::relation_name;
@@ -36,7 +36,9 @@ impl Planner<'_> {
         selection: Option<&sqlparser::ast::Expr>,
     ) -> Result<Named> {
         let Some((first, others)) = tables.split_first() else {
-            return Err(SqlError::unsupported("SELECT without FROM"));
+            let nothing = Scope::of_relation(None, &[]);
+            let conditions = where_conditions(selection, &nothing)?;
+            return Ok((filter_by(values::one_row()?, conditions), nothing));
         };
         let (rel, scope) = self.relation(&first.relation)?;
         let mut joined = Joined { rel, scope };

@@ -27,6 +27,7 @@ mod select_aggregate;
 mod share;
 mod sink;
 mod text;
+mod values;
 
 use std::sync::Arc;
 

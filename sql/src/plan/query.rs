@@ -13,7 +13,7 @@ use weir_dataflow::types::LogicalField;
 use super::expr::{Analyzer, coerce, column};
 use super::rel::{Column, Rel, RelOp, RelRef, conjunction, expr_schema, input_ref};
 use super::scope::Scope;
-use super::{call, select_aggregate};
+use super::{call, select_aggregate, values};
 use crate::catalog::Catalog;
 use crate::error::{Result, SqlError};
 
@@ -122,7 +122,7 @@ impl<'a> Planner<'a> {
                 }
             }
             SetExpr::SetOperation { op, .. } => Err(SqlError::unsupported(op.to_string()).at(body)),
-            SetExpr::Values(_) => Err(SqlError::unsupported("VALUES").at(body)),
+            SetExpr::Values(written) => values::values(written).map_err(|error| error.at(body)),
             SetExpr::Table(_) => Err(SqlError::unsupported("TABLE as a query").at(body)),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 Err(SqlError::new("this is no query").at(body))
@@ -215,6 +215,9 @@ fn expand(items: &[SelectItem], scope: &Scope) -> Result<Vec<SelectExpr>> {
             }),
             SelectItem::Wildcard(options) => {
                 refuse_wildcard_options(options, item)?;
+                if scope.columns.is_empty() {
+                    return Err(SqlError::new("SELECT * needs a FROM").at(item));
+                }
                 expanded.extend(wildcard(scope, None));
             }
             SelectItem::QualifiedWildcard(
@@ -281,7 +284,7 @@ fn make_unique(items: &mut [SelectExpr]) {
     }
 }
 
-fn project(input: RelRef, scope: &Scope, items: &[SelectExpr]) -> Result<RelRef> {
+pub(super) fn project(input: RelRef, scope: &Scope, items: &[SelectExpr]) -> Result<RelRef> {
     let mut analyzer = Analyzer::new(scope, "SELECT")?;
     let mut projection = Vec::with_capacity(items.len());
     let mut columns = Vec::with_capacity(items.len());
