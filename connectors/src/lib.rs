@@ -23,6 +23,7 @@ mod registry;
 mod split_state;
 #[cfg(test)]
 mod test_util;
+mod throttle;
 
 pub use context::{SinkContext, SourceContext};
 pub use layout::Layout;

@@ -9,6 +9,7 @@ use weir_proto::v1;
 
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
+use crate::throttle::{self, Throttle};
 use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print};
 
 const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
@@ -93,6 +94,7 @@ pub fn describe_sink(
 ) -> Result<SinkDescription> {
     let reader = OptionReader::new(connector, options);
     let _ = primary_key;
+    throttle::rows_per_second(&reader)?;
     match connector {
         "blackhole" => blackhole::describe(reader),
         "collect" => collect::describe(reader),
@@ -123,6 +125,19 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
 /// # Errors
 /// As [`open_source`].
 pub fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
+    let reader = OptionReader::new(&spec.connector, &spec.options);
+    match throttle::rows_per_second(&reader)? {
+        None => open_unlimited(spec, context),
+        Some(limit) => {
+            let mut spec = spec.clone();
+            spec.options.remove(throttle::ROWS_PER_SECOND);
+            let writer = open_unlimited(&spec, context.clone())?;
+            Ok(Box::new(Throttle::new(writer, limit, &context)))
+        }
+    }
+}
+
+fn open_unlimited(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
     let reader = OptionReader::new(&spec.connector, &spec.options);
     match spec.connector.as_str() {
         "blackhole" => blackhole::open(reader),

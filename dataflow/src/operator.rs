@@ -30,6 +30,12 @@ pub trait Operator: Send {
         Ok(true)
     }
 
+    /// Whether [`snapshot`](Self::snapshot) may be called while [`ready`](Self::ready) says no. What is true once need not last; it must become
+    /// true soon, and without a batch being taken.
+    fn can_be_cut(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Rows on an input (0, or 1 for the right side of a join).
     fn process(&mut self, input: usize, batch: Batch, context: &mut Context<'_>) -> Result<()>;
 

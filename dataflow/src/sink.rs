@@ -19,6 +19,12 @@ pub trait SinkWriter: Send {
     /// False while the buffer is full: the subtask takes no input until the writer wakes the slot. Errors of I/O in the background surface here.
     fn ready(&mut self) -> Result<bool>;
 
+    /// Whether [`prepare`](Self::prepare) may be called while [`ready`](Self::ready) says no. It must become true soon, however slow the
+    /// system is.
+    fn can_prepare(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Takes rows (columns of the sink's schema). Called only after `ready` gave true.
     fn write(&mut self, batch: &Batch) -> Result<()>;
 

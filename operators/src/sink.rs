@@ -161,6 +161,10 @@ impl Operator for SinkOperator {
         self.writer.ready()
     }
 
+    fn can_be_cut(&mut self) -> Result<bool> {
+        self.writer.can_prepare()
+    }
+
     fn process(&mut self, _: usize, batch: Batch, _: &mut Context<'_>) -> Result<()> {
         self.check_not_null(batch.data())?;
         let renamed =

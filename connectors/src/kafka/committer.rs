@@ -1,6 +1,7 @@
 //! The second phase: commits transactions by what the snapshot says of them, whoever wrote them.
 
 use bytes::Bytes;
+use weir_common::ids::JobId;
 use weir_dataflow::{Committer, Error, Result};
 
 use super::protocol::{Admin, Producer};
@@ -33,8 +34,11 @@ fn decode(bytes: &[u8]) -> Result<Producer> {
 /// `PREFIX-JOB-ATTEMPT-SUBTASK-SEQUENCE`: no two attempts ever share an id, so that a zombie can only touch its own transactions.
 #[derive(Debug, Clone)]
 pub struct TransactionalIds {
-    /// `PREFIX-JOB-`
+    /// `PREFIX-`
+    pub prefix: String,
     pub job: String,
+    /// The job was started from a snapshot, maybe another job's: what that one left open is ours to clean up, too.
+    pub goes_on: bool,
     pub attempt: u64,
     pub subtask: u32,
     pub parallelism: u32,
@@ -43,22 +47,32 @@ pub struct TransactionalIds {
 impl TransactionalIds {
     /// Id of a transaction of this subtask.
     pub fn id(&self, sequence: u64) -> String {
-        format!("{}{}-{}-{sequence}", self.job, self.attempt, self.subtask)
+        let Self {
+            prefix,
+            job,
+            attempt,
+            subtask,
+            ..
+        } = self;
+        format!("{prefix}{job}-{attempt}-{subtask}-{sequence}")
     }
 
     /// An earlier attempt's that falls to this subtask to clean up.
     fn is_leftover(&self, id: &str) -> bool {
-        let Some(rest) = id.strip_prefix(&self.job) else {
+        let parts = id.strip_prefix(&self.prefix).unwrap_or_default();
+        let parts: Vec<&str> = parts.split('-').collect();
+        let [job, numbers @ ..] = parts.as_slice() else {
             return false;
         };
-        let numbers: Vec<u64> = rest
-            .split('-')
-            .filter_map(|part| part.parse().ok())
-            .collect();
+        let numbers: Vec<u64> = numbers.iter().filter_map(|n| n.parse().ok()).collect();
         match numbers.as_slice() {
-            [attempt, subtask, _] => {
-                *attempt < self.attempt
-                    && subtask % u64::from(self.parallelism) == u64::from(self.subtask)
+            [attempt, subtask, _] if parts.len() == 4 => {
+                let is_earlier = match *job == self.job {
+                    true => *attempt < self.attempt,
+                    // A longer prefix looks like this, too, but for the id of the job.
+                    false => self.goes_on && job.parse::<JobId>().is_ok(),
+                };
+                is_earlier && subtask % u64::from(self.parallelism) == u64::from(self.subtask)
             }
             _ => false,
         }
@@ -82,7 +96,7 @@ impl Committer for KafkaCommitter {
     /// Open transactions of earlier attempts hold what will be written again, and hide everything behind them from readers of
     /// committed records.
     fn abort_leftovers(&self) -> Result<()> {
-        for id in self.admin.list_open(&self.ids.job)? {
+        for id in self.admin.list_open(&self.ids.prefix)? {
             if self.ids.is_leftover(&id) {
                 tracing::info!(
                     transactional_id = id,
@@ -112,17 +126,24 @@ mod tests {
 
     #[test]
     fn only_earlier_attempts_are_cleaned_and_each_by_one_subtask() {
-        let ids = |subtask| TransactionalIds {
-            job: "p-j-".into(),
+        let (own, other) = ("1".repeat(32), "2".repeat(32));
+        let ids = |subtask, goes_on| TransactionalIds {
+            prefix: "p-".into(),
+            job: own.clone(),
+            goes_on,
             attempt: 3,
             subtask,
             parallelism: 2,
         };
-        let left: Vec<_> = [0, 1]
-            .map(|subtask| ids(subtask).is_leftover("p-j-2-5-9"))
-            .into();
-        assert_eq!(left, [false, true]);
-        assert!(!ids(0).is_leftover("p-j-3-0-1"));
-        assert!(!ids(0).is_leftover("p-other-2-0-1"));
+        for goes_on in [false, true] {
+            let left = |id: String| [0, 1].map(|index| ids(index, goes_on).is_leftover(&id));
+            assert_eq!(left(format!("p-{own}-2-5-9")), [false, true]);
+            assert_eq!(left(format!("p-{own}-3-0-1")), [false, false]);
+            // Of the job whose snapshot this one goes on from.
+            assert_eq!(left(format!("p-{other}-7-4-1")), [goes_on, false]);
+            // Another sink's with a longer prefix.
+            assert_eq!(left(format!("p-q-{other}-2-0-1")), [false, false]);
+            assert_eq!(left("p-q-2-0-1".to_owned()), [false, false]);
+        }
     }
 }

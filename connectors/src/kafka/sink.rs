@@ -82,7 +82,9 @@ pub fn open(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>
     let info = &context.info;
     let transactional = options.guarantee == Guarantee::ExactlyOnce;
     let ids = transactional.then(|| TransactionalIds {
-        job: format!("{}-{}-", options.transactional_id_prefix, info.job),
+        prefix: format!("{}-", options.transactional_id_prefix),
+        job: info.job.to_string(),
+        goes_on: context.is_restored,
         attempt: info.attempt.0,
         subtask: info.subtask,
         parallelism: info.parallelism,
@@ -182,6 +184,13 @@ impl SinkWriter for KafkaSink {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Rows without a producer have no transaction that they could belong to, and operators in front may emit some at the cut. One is
+    /// being made.
+    fn can_prepare(&mut self) -> Result<bool> {
+        self.delivery.check()?;
+        Ok(self.writer()?.is_some())
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
