@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".weir.v1.BatchData")
         .bytes(".weir.v1.OperatorState")
+        .bytes(".weir.v1.InFlight")
         .bytes(".weir.v1.Expr")
         .bytes(".weir.v1.RaftStepRequest")
         .btree_map(".")

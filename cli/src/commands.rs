@@ -191,6 +191,7 @@ fn status_json(job: &v1::JobSummary, answer: &v1::GetJobResponse) -> serde_json:
                 "checkpoint_id": checkpoint.checkpoint_id, "path": checkpoint.path, "savepoint": checkpoint.savepoint,
                 "completed_ms": checkpoint.completed_ms, "duration_ms": checkpoint.duration_ms,
                 "state_bytes": checkpoint.state_bytes, "uploaded_bytes": checkpoint.uploaded_bytes,
+                "in_flight_bytes": checkpoint.in_flight_bytes,
             })
         })
         .collect();

@@ -28,6 +28,10 @@ pub const CHECKPOINT_DURATION: &str = "weir_checkpoint_duration_milliseconds";
 pub const CHECKPOINT_SIZE: &str = "weir_checkpoint_size_bytes";
 /// Newly uploaded bytes of the last completed checkpoint.
 pub const CHECKPOINT_UPLOADED: &str = "weir_checkpoint_uploaded_bytes";
+/// Rows in flight in the last completed checkpoint, encoded.
+pub const CHECKPOINT_IN_FLIGHT: &str = "weir_checkpoint_in_flight_bytes";
+/// From the first to the last barrier, of each subtask.
+pub const CHECKPOINT_ALIGNMENT: &str = "weir_checkpoint_alignment_milliseconds";
 /// Completed checkpoints.
 pub const CHECKPOINTS_COMPLETED: &str = "weir_checkpoints_completed_total";
 /// Failed or timed-out checkpoints.

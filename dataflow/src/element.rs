@@ -34,6 +34,16 @@ pub struct Barrier {
     pub target: SnapshotTarget,
     /// Sources read nothing more after this barrier; end of data follows it.
     pub stop_sources: bool,
+    /// From this time on (milliseconds UTC) the barrier does not wait in line: it overtakes the rows in front of it, and these go into
+    /// the snapshot (an unaligned checkpoint). `None`: it always waits.
+    pub overtakes_from_ms: Option<i64>,
+}
+
+impl Barrier {
+    /// It does not wait in line any more.
+    pub fn overtakes(&self, now_ms: i64) -> bool {
+        self.overtakes_from_ms.is_some_and(|from| from <= now_ms)
+    }
 }
 
 /// Where a snapshot's files go.

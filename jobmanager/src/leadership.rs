@@ -377,6 +377,8 @@ fn report(job_id: &str, attempt: u64, info: &v1::CheckpointInfo) {
     metrics::gauge!(metric_names::CHECKPOINT_SIZE, "job" => job()).set(info.state_bytes as f64);
     metrics::gauge!(metric_names::CHECKPOINT_UPLOADED, "job" => job())
         .set(info.uploaded_bytes as f64);
+    metrics::gauge!(metric_names::CHECKPOINT_IN_FLIGHT, "job" => job())
+        .set(info.in_flight_bytes as f64);
     let what = if info.savepoint {
         "savepoint"
     } else {
@@ -385,6 +387,7 @@ fn report(job_id: &str, attempt: u64, info: &v1::CheckpointInfo) {
     tracing::info!(
         job = %job_id, attempt, checkpoint = info.checkpoint_id, path = %info.path,
         duration_ms = info.duration_ms, state_bytes = info.state_bytes, uploaded_bytes = info.uploaded_bytes,
+        in_flight_bytes = info.in_flight_bytes,
         "{what} is complete"
     );
 }

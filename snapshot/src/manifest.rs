@@ -6,8 +6,14 @@ use prost::Message as _;
 use weir_proto::v1;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What this version writes. It reads this and all before it.
-pub const FORMAT_VERSION: u32 = 1;
+/// Newest that this version reads; it reads all before it, too. 2: rows in flight.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest that has everything in the manifest, so that an older Weir refuses what it would leave out, and nothing else.
+fn version_of(manifest: &v1::Manifest) -> u32 {
+    let has_in_flight = manifest.operators.iter().any(|o| o.in_flight.is_some());
+    if has_in_flight { 2 } else { 1 }
+}
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";
 const HEAD_BYTES: usize = 8 + 4 + 8;
@@ -48,7 +54,7 @@ pub fn encode(manifest: &v1::Manifest) -> Bytes {
     let length = manifest.encoded_len();
     let mut bytes = BytesMut::with_capacity(HEAD_BYTES + length + CHECKSUM_BYTES);
     bytes.put_slice(MAGIC);
-    bytes.put_u32(FORMAT_VERSION);
+    bytes.put_u32(version_of(manifest));
     bytes.put_u64(length as u64);
     bytes.put_slice(&manifest.encode_to_vec());
     let checksum = xxh3_64(&bytes);
@@ -92,11 +98,17 @@ pub fn decode(bytes: &[u8]) -> Result<v1::Manifest, ManifestError> {
 
 /// All files that a manifest names; a file that several subtasks share comes several times.
 pub fn files(manifest: &v1::Manifest) -> impl Iterator<Item = &v1::FileRef> {
-    manifest
-        .operators
-        .iter()
-        .filter_map(|operator| operator.keyed.as_ref())
-        .flat_map(|keyed| &keyed.files)
+    manifest.operators.iter().flat_map(|operator| {
+        let keyed = operator.keyed.iter().flat_map(|keyed| &keyed.files);
+        keyed.chain(in_flight_file(operator))
+    })
+}
+
+fn in_flight_file(operator: &v1::OperatorSnapshot) -> Option<&v1::FileRef> {
+    match operator.in_flight.as_ref()?.content.as_ref()? {
+        v1::in_flight::Content::File(file) => Some(file),
+        v1::in_flight::Content::Inlined(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +131,16 @@ mod tests {
     #[test]
     fn it_reads_what_it_wrote() {
         assert_eq!(decode(&encode(&manifest())), Ok(manifest()));
+    }
+
+    #[test]
+    fn an_older_version_does_not_read_what_it_would_leave_out() {
+        let mut manifest = manifest();
+        assert_eq!(encode(&manifest)[8..12], 1u32.to_be_bytes());
+        manifest.operators[0].in_flight = Some(v1::InFlight::default());
+        let bytes = encode(&manifest);
+        assert_eq!(bytes[8..12], 2u32.to_be_bytes());
+        assert_eq!(decode(&bytes), Ok(manifest));
     }
 
     #[test]

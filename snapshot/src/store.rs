@@ -70,6 +70,14 @@ pub struct FileInfo {
 }
 
 impl FileInfo {
+    /// Of a file with this content.
+    pub fn of(content: &[u8]) -> Self {
+        Self {
+            size_bytes: content.len() as u64,
+            checksum: xxh3_64(content),
+        }
+    }
+
     /// Compares with what a manifest says; `url` names the file in the error.
     pub fn expect(self, file: &v1::FileRef, url: impl FnOnce() -> String) -> Result<()> {
         let reason = if self.size_bytes != file.size_bytes {
@@ -173,10 +181,7 @@ impl Store {
 
     /// Writes an object, over an existing one. On return it is durable.
     pub async fn put(&self, path: &str, content: Bytes) -> Result<FileInfo> {
-        let info = FileInfo {
-            size_bytes: content.len() as u64,
-            checksum: xxh3_64(&content),
-        };
+        let info = FileInfo::of(&content);
         if self.folder.is_some() {
             let url = self.url_of(path);
             return self

@@ -170,6 +170,10 @@ impl SessionOptions {
             savepoint_directory: self.text("execution.checkpointing.savepoint-dir"),
             // Flink counts the failures that are borne, the graph the one that is not; 0 there means that all are borne.
             tolerable_failures: tolerable.map_or(0, |borne| borne.saturating_add(1)),
+            unaligned: self.flag("execution.checkpointing.unaligned.enabled", false),
+            aligned_timeout_ms: self
+                .millis("execution.checkpointing.aligned-checkpoint-timeout")
+                .unwrap_or(0),
         }
     }
 
@@ -285,6 +289,24 @@ mod tests {
         assert_eq!(options(&[]).checkpoint().tolerable_failures, 0);
         let key = "execution.checkpointing.tolerable-failed-checkpoints";
         assert_eq!(options(&[(key, "2")]).checkpoint().tolerable_failures, 3);
+    }
+
+    #[test]
+    fn unaligned_checkpoints_are_off_and_have_no_patience_by_default() {
+        let of = |settings: &[(&str, &str)]| {
+            let checkpoint = options(settings).checkpoint();
+            (checkpoint.unaligned, checkpoint.aligned_timeout_ms)
+        };
+        let enabled = ("execution.checkpointing.unaligned.enabled", "true");
+        let timeout = "execution.checkpointing.aligned-checkpoint-timeout";
+        assert_eq!(of(&[]), (false, 0));
+        assert_eq!(of(&[enabled]), (true, 0));
+        assert_eq!(of(&[enabled, (timeout, "30 s")]), (true, 30_000));
+        let older = [
+            ("execution.checkpointing.unaligned", "true"),
+            ("execution.checkpointing.alignment-timeout", "1 s"),
+        ];
+        assert_eq!(of(&older), (true, 1000));
     }
 
     #[test]

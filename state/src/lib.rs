@@ -11,6 +11,7 @@ pub mod error;
 mod key;
 mod local_copies;
 mod memory;
+mod object;
 mod restore;
 mod snapshot;
 mod state;

@@ -57,9 +57,9 @@ impl Transfers {
 /// Where the snapshots of an attempt go.
 #[derive(Debug, Clone)]
 pub struct Uploader {
-    store: Store,
-    attempt: AttemptId,
-    transfers: Transfers,
+    pub(crate) store: Store,
+    pub(crate) attempt: AttemptId,
+    pub(crate) transfers: Transfers,
 }
 
 /// A file of a local snapshot.

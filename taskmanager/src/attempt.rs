@@ -16,6 +16,7 @@ use weir_dataflow::Error;
 use weir_proto::v1;
 use weir_proto::v1::SubtaskState;
 
+use crate::backend::SnapshotTargets;
 use crate::checkpoint::{CutQueue, cut_queue};
 use crate::leader::{CallError, Leader};
 use crate::meter::Meter;
@@ -40,8 +41,8 @@ pub struct Attempt {
     pub key: AttemptKey,
     /// As the deployment carried it; calls replace the leader term by the newest one.
     pub fence: v1::Fence,
-    /// Whether the job has a folder for checkpoints. Without, its sinks are committed when it finishes.
-    pub takes_checkpoints: bool,
+    /// Where its snapshots go.
+    pub targets: Arc<SnapshotTargets>,
     /// Id of this task manager.
     pub task_manager: String,
     /// The subtasks here.
@@ -74,8 +75,8 @@ pub struct AttemptParts {
     pub key: AttemptKey,
     /// See [`Attempt::fence`].
     pub fence: v1::Fence,
-    /// See [`Attempt::takes_checkpoints`].
-    pub takes_checkpoints: bool,
+    /// See [`Attempt::targets`].
+    pub targets: Arc<SnapshotTargets>,
     /// See [`Attempt::task_manager`].
     pub task_manager: String,
     /// See [`Attempt::members`].
@@ -96,7 +97,7 @@ impl Attempt {
         let attempt = Arc::new(Self {
             key: parts.key,
             fence: parts.fence,
-            takes_checkpoints: parts.takes_checkpoints,
+            targets: parts.targets,
             task_manager: parts.task_manager,
             members: parts.members,
             folder: parts.folder,
@@ -113,6 +114,11 @@ impl Attempt {
         let own = Arc::clone(&attempt);
         attempt.spawn(async move { own.serve_reports(report_inbox).await });
         attempt
+    }
+
+    /// Whether the job has a folder for checkpoints. Without, its sinks are committed when it finishes.
+    pub fn takes_checkpoints(&self) -> bool {
+        self.targets.checkpoints.is_some()
     }
 
     /// Runs a task until it ends or the attempt does.

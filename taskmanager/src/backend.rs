@@ -120,7 +120,8 @@ pub struct SnapshotTargets {
 }
 
 impl SnapshotTargets {
-    fn uploader(&self, target: &SnapshotTarget) -> Result<Option<Uploader>> {
+    /// Writes to where snapshots of this kind go; `None`: the job takes no checkpoints.
+    pub fn uploader(&self, target: &SnapshotTarget) -> Result<Option<Uploader>> {
         let store = match target {
             SnapshotTarget::Checkpoint => self.checkpoints.clone(),
             SnapshotTarget::Savepoint(folder) => {

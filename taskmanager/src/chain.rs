@@ -126,6 +126,16 @@ impl Chain {
         Ok(true)
     }
 
+    /// Every operator can be cut, whether or not it can take a batch.
+    pub fn can_be_cut(&mut self) -> Result<bool> {
+        for operator in &mut self.operators {
+            if !operator.operator.can_be_cut()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Rows for an input of the first operator.
     pub fn process(&mut self, input: usize, batch: Batch, now_ms: i64) -> Result<()> {
         match self.operators.split_first_mut() {

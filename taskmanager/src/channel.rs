@@ -1,12 +1,18 @@
 //! The queue of one channel inside a process, and the consumer's end of any channel. One producer, one consumer, no lock, no serialisation.
+//!
+//! Room is kept by count and not by the queue's capacity, for the sake of barriers that overtake: a producer may send what stands in front
+//! of such a barrier beyond the limit (and then takes no input until that is paid back), and a batch that has left the queue out of turn
+//! keeps its room until it is processed. So what is in flight is bounded however often a checkpoint is taken.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::Notify;
 use weir_common::limits::CHANNEL_ELEMENTS;
-use weir_dataflow::{Element, SlotWaker};
+use weir_dataflow::{Barrier, Element, SlotWaker};
 
 /// A producer that found no room raises this; the consumer wakes it when it made some. The order of the two steps on both sides
 /// (flag, then look again; take, then look at the flag) leaves no gap in which a wake-up gets lost.
@@ -27,11 +33,49 @@ impl Waiting {
     }
 }
 
+/// Tells the consumer of barriers on their way to it that may overtake, so that it looks for them when their time has come.
+#[derive(Debug, Default)]
+pub struct Announced {
+    count: AtomicU64,
+    /// Of the newest one. An older one that is still on its way belongs to a checkpoint that was given up.
+    from_ms: AtomicI64,
+}
+
+impl Announced {
+    /// Before the barrier goes into the queue.
+    pub fn announce(&self, barrier: &Barrier) {
+        if let Some(from_ms) = barrier.overtakes_from_ms {
+            self.from_ms.store(from_ms, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn is_due(&self, taken: u64, now_ms: i64) -> bool {
+        self.count.load(Ordering::Acquire) != taken
+            && self.from_ms.load(Ordering::Relaxed) <= now_ms
+    }
+}
+
+/// What both ends of a channel inside the process see.
+#[derive(Debug, Default)]
+struct Local {
+    /// Elements that were sent and have not given their room back.
+    used: AtomicUsize,
+    waiting: Waiting,
+}
+
+impl Local {
+    fn has_room(&self) -> bool {
+        self.used.load(Ordering::Acquire) < CHANNEL_ELEMENTS
+    }
+}
+
 /// Producer's end of a channel inside the process.
 #[derive(Debug)]
 pub struct LocalSender {
     queue: Sender<Element>,
-    waiting: Arc<Waiting>,
+    shared: Arc<Local>,
+    announced: Arc<Announced>,
     consumer: SlotWaker,
 }
 
@@ -40,13 +84,16 @@ pub struct LocalSender {
 pub struct ChannelReceiver {
     queue: Receiver<Element>,
     release: Release,
+    announced: Arc<Announced>,
+    /// Announced barriers that have left the queue.
+    taken: u64,
 }
 
 /// Whom to tell that there is room.
 #[derive(Debug)]
 enum Release {
     Local {
-        waiting: Arc<Waiting>,
+        shared: Arc<Local>,
         producer: SlotWaker,
     },
     Remote(Arc<Returned>),
@@ -55,93 +102,158 @@ enum Release {
 /// Credits that a consumer has freed and that the stream's task has not yet sent back.
 #[derive(Debug, Default)]
 pub struct Returned {
-    /// Batches taken out of the queue.
+    /// Batches that were processed.
     pub credits: AtomicU32,
     /// Elements stand behind the full queue: any taken element makes room.
     pub staged: AtomicBool,
     /// The task that receives the stream.
     pub notify: Arc<Notify>,
+    /// Barriers that have come.
+    pub announced: Arc<Announced>,
 }
 
 /// A channel between two subtasks of this process.
 pub fn local(producer: SlotWaker, consumer: SlotWaker) -> (LocalSender, ChannelReceiver) {
-    let (sender, queue) = crossbeam_channel::bounded(CHANNEL_ELEMENTS);
-    let waiting = Arc::new(Waiting::default());
+    // `LocalSender::try_send` bounds it.
+    let (sender, queue) = crossbeam_channel::unbounded();
+    let shared = Arc::new(Local::default());
+    let announced = Arc::new(Announced::default());
     let sender = LocalSender {
         queue: sender,
-        waiting: Arc::clone(&waiting),
+        shared: Arc::clone(&shared),
+        announced: Arc::clone(&announced),
         consumer,
     };
-    let release = Release::Local { waiting, producer };
-    (sender, ChannelReceiver { queue, release })
+    let release = Release::Local { shared, producer };
+    (sender, ChannelReceiver::new(queue, release, announced))
 }
 
 /// The consumer's end of a channel that comes from another process; the task that receives the stream fills `Sender`.
 pub fn remote(returned: Arc<Returned>) -> (Sender<Element>, ChannelReceiver) {
     // Twice the credits: watermarks and barriers need none.
     let (sender, queue) = crossbeam_channel::bounded(2 * CHANNEL_ELEMENTS);
+    let announced = Arc::clone(&returned.announced);
     let release = Release::Remote(returned);
-    (sender, ChannelReceiver { queue, release })
+    (sender, ChannelReceiver::new(queue, release, announced))
 }
 
 impl LocalSender {
     /// Gives the element back if there is no room; the producer's slot is woken when there is. An element for a consumer that is
     /// gone vanishes: the attempt is being torn down.
     pub fn try_send(&self, element: Element) -> Option<Element> {
-        let element = match self.queue.try_send(element) {
-            Err(TrySendError::Full(element)) => element,
-            sent => return self.sent(sent.is_ok()),
-        };
-        self.waiting.raise();
-        match self.queue.try_send(element) {
-            Err(TrySendError::Full(element)) => Some(element),
-            sent => self.sent(sent.is_ok()),
+        if !self.shared.has_room() {
+            self.shared.waiting.raise();
+            if !self.shared.has_room() {
+                return Some(element);
+            }
+        }
+        self.send_ahead(element);
+        None
+    }
+
+    /// Sends also when there is no room: a barrier that overtakes, or what stands in front of it.
+    pub fn send_ahead(&self, element: Element) {
+        if let Element::Barrier(barrier) = &element {
+            self.announced.announce(barrier);
+        }
+        self.shared.used.fetch_add(1, Ordering::AcqRel);
+        match self.queue.send(element) {
+            Ok(()) => self.consumer.wake(),
+            Err(_) => {
+                self.shared.used.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 
-    fn sent(&self, ok: bool) -> Option<Element> {
-        if ok {
-            self.consumer.wake();
+    /// More was sent than there is room for; the producer's slot is woken when that changes.
+    pub fn is_overdrawn(&self) -> bool {
+        let overdrawn = || self.shared.used.load(Ordering::Acquire) > CHANNEL_ELEMENTS;
+        if !overdrawn() {
+            return false;
         }
-        None
+        self.shared.waiting.raise();
+        overdrawn()
     }
 }
 
 impl ChannelReceiver {
-    /// Next element, if there is one.
-    pub fn try_recv(&self) -> Option<Element> {
-        let element = match self.queue.try_recv() {
-            Ok(element) => element,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
-        };
+    fn new(queue: Receiver<Element>, release: Release, announced: Arc<Announced>) -> Self {
+        Self {
+            queue,
+            release,
+            announced,
+            taken: 0,
+        }
+    }
+
+    /// Next element, if there is one. A batch keeps its room until [`Self::release_batch`].
+    pub fn take(&mut self) -> Option<Element> {
+        let element = self.queue.try_recv().ok()?;
+        if let Element::Barrier(barrier) = &element {
+            self.taken += u64::from(barrier.overtakes_from_ms.is_some());
+        }
+        let is_batch = matches!(element, Element::Batch(_));
         match &self.release {
-            Release::Local { waiting, producer } => {
-                if waiting.take() {
-                    producer.wake();
-                }
-            }
+            Release::Local { shared, producer } if !is_batch => free(shared, producer),
+            Release::Local { .. } => {}
             Release::Remote(returned) => {
-                let is_batch = matches!(element, Element::Batch(_));
-                if is_batch {
-                    returned.credits.fetch_add(1, Ordering::AcqRel);
-                }
                 fence(Ordering::SeqCst);
-                if is_batch || returned.staged.load(Ordering::Relaxed) {
+                if returned.staged.load(Ordering::Relaxed) {
                     returned.notify.notify_one();
                 }
             }
         }
         Some(element)
     }
+
+    /// A batch that was taken is being processed now: its room is free.
+    pub fn release_batch(&self) {
+        match &self.release {
+            Release::Local { shared, producer } => free(shared, producer),
+            Release::Remote(returned) => {
+                returned.credits.fetch_add(1, Ordering::AcqRel);
+                returned.notify.notify_one();
+            }
+        }
+    }
+
+    /// A barrier on its way to this end does not wait in line any more.
+    pub fn is_overtaken(&self, now_ms: i64) -> bool {
+        self.announced.is_due(self.taken, now_ms)
+    }
+}
+
+fn free(shared: &Local, producer: &SlotWaker) {
+    shared.used.fetch_sub(1, Ordering::AcqRel);
+    if shared.waiting.take() {
+        producer.wake();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_common::ids::CheckpointId;
+    use weir_dataflow::SnapshotTarget;
+
+    fn a_batch() -> Element {
+        let schema = weir_dataflow::testing::schema(&[("a", arrow::datatypes::DataType::Int64)]);
+        Element::Batch(weir_dataflow::testing::batch(&schema, "1").unwrap())
+    }
+
+    fn a_barrier(overtakes_from_ms: Option<i64>) -> Element {
+        Element::Barrier(Barrier {
+            checkpoint: CheckpointId(1),
+            timestamp_ms: 0,
+            target: SnapshotTarget::Checkpoint,
+            stop_sources: false,
+            overtakes_from_ms,
+        })
+    }
 
     #[test]
     fn a_full_channel_gives_the_element_back_and_takes_it_when_there_is_room() {
-        let (sender, receiver) = local(SlotWaker::none(), SlotWaker::none());
+        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
         for watermark in 0..CHANNEL_ELEMENTS as i64 {
             assert!(sender.try_send(Element::Watermark(watermark)).is_none());
         }
@@ -149,31 +261,86 @@ mod tests {
             sender.try_send(Element::Watermark(99)),
             Some(Element::Watermark(99))
         ));
-        assert!(matches!(receiver.try_recv(), Some(Element::Watermark(0))));
+        assert!(matches!(receiver.take(), Some(Element::Watermark(0))));
         assert!(sender.try_send(Element::Watermark(99)).is_none());
     }
 
     #[test]
     fn a_waiting_producer_is_woken_by_the_first_element_taken() {
         let parker = crossbeam_utils::sync::Parker::new();
-        let (sender, receiver) =
+        let (sender, mut receiver) =
             local(SlotWaker::new(parker.unparker().clone()), SlotWaker::none());
         while sender.try_send(Element::Idle).is_none() {}
-        assert!(receiver.try_recv().is_some());
+        assert!(receiver.take().is_some());
         let started = std::time::Instant::now();
         parker.park_timeout(std::time::Duration::from_secs(30));
         assert!(started.elapsed().as_secs() < 30);
     }
 
     #[test]
-    fn only_batches_return_credits() {
+    fn only_batches_return_credits_and_only_when_they_are_processed() {
         let returned = Arc::new(Returned::default());
-        let (sender, receiver) = remote(Arc::clone(&returned));
+        let (sender, mut receiver) = remote(Arc::clone(&returned));
         sender.send(Element::Watermark(1)).unwrap();
-        let schema = weir_dataflow::testing::schema(&[("a", arrow::datatypes::DataType::Int64)]);
-        let batch = weir_dataflow::testing::batch(&schema, "1").unwrap();
-        sender.send(Element::Batch(batch)).unwrap();
-        while receiver.try_recv().is_some() {}
+        sender.send(a_batch()).unwrap();
+        while receiver.take().is_some() {}
+        assert_eq!(returned.credits.load(Ordering::Relaxed), 0);
+        receiver.release_batch();
         assert_eq!(returned.credits.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_batch_out_of_the_queue_keeps_its_room_until_it_is_processed() {
+        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
+        for _ in 0..CHANNEL_ELEMENTS {
+            assert!(sender.try_send(a_batch()).is_none());
+        }
+        let mut held = 0;
+        while receiver.take().is_some() {
+            held += 1;
+        }
+        assert_eq!(held, CHANNEL_ELEMENTS);
+        assert!(sender.try_send(a_batch()).is_some());
+        receiver.release_batch();
+        assert!(sender.try_send(a_batch()).is_none());
+    }
+
+    #[test]
+    fn what_was_sent_ahead_is_paid_back_before_there_is_room_again() {
+        let parker = crossbeam_utils::sync::Parker::new();
+        let (sender, mut receiver) =
+            local(SlotWaker::new(parker.unparker().clone()), SlotWaker::none());
+        for _ in 0..CHANNEL_ELEMENTS {
+            assert!(sender.try_send(a_batch()).is_none());
+        }
+        assert!(!sender.is_overdrawn(), "full, not more");
+        sender.send_ahead(a_batch());
+        sender.send_ahead(a_barrier(Some(0)));
+        assert!(sender.is_overdrawn());
+        while receiver.take().is_some() {}
+        assert!(
+            sender.is_overdrawn(),
+            "the barrier's room is free, the batch's is not"
+        );
+        receiver.release_batch();
+        parker.park_timeout(std::time::Duration::from_secs(30));
+        assert!(!sender.is_overdrawn());
+        assert!(sender.try_send(a_batch()).is_some(), "and still no room");
+    }
+
+    #[test]
+    fn an_announced_barrier_is_due_from_its_time_until_it_is_taken() {
+        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
+        assert!(sender.try_send(a_barrier(None)).is_none());
+        assert!(sender.try_send(a_barrier(Some(50))).is_none());
+        assert!(!receiver.is_overtaken(49));
+        assert!(receiver.is_overtaken(50));
+        assert!(receiver.take().is_some());
+        assert!(
+            receiver.is_overtaken(50),
+            "the one that waits in line is not the one"
+        );
+        assert!(receiver.take().is_some());
+        assert!(!receiver.is_overtaken(i64::MAX));
     }
 }

@@ -36,22 +36,58 @@ pub fn cut_queue(attempt: &Arc<Attempt>, subtask: SubtaskId) -> CutQueue {
 
 async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
     let checkpoint = cut.barrier.checkpoint;
-    let (sync_ms, alignment_ms) = (cut.sync_ms, cut.alignment_ms);
     let started = Instant::now();
-    let work = attempt
-        .tracker
-        .spawn_blocking(move || guarded(|| finish(cut.operators)));
-    let operators = match work.await {
-        Ok(Ok(operators)) => operators,
-        Ok(Err(error)) => {
+    let operators = match beside(attempt, move || finish(cut.operators)).await {
+        Some(Ok(operators)) => operators,
+        Some(Err(error)) => {
             return attempt
                 .decline(subtask, checkpoint.0, error.to_string())
                 .await;
         }
-        // The runtime is shutting down.
-        Err(_) => return,
+        None => return,
     };
-    let async_ms = millis(started.elapsed());
+    let mut done = v1::AcknowledgeCheckpointRequest {
+        checkpoint_id: checkpoint.0,
+        subtask: Some(subtask.into()),
+        operators,
+        sync_ms: cut.sync_ms,
+        alignment_ms: cut.alignment_ms,
+        ..v1::AcknowledgeCheckpointRequest::default()
+    };
+    if let Some(follows) = cut.in_flight {
+        // The subtask gives it up when the checkpoint is aborted, a newer one overtakes it, or the attempt ends.
+        let Ok(recorded) = follows.await else {
+            return;
+        };
+        done.alignment_ms = recorded.alignment_ms;
+        let targets = Arc::clone(&attempt.targets);
+        match beside(attempt, move || recorded.upload(&targets)).await {
+            Some(Ok(in_flight)) => {
+                if let Some(first) = done.operators.first_mut() {
+                    first.in_flight = in_flight;
+                }
+            }
+            Some(Err(error)) => {
+                let reason = format!("the rows in flight cannot be stored: {error}");
+                return attempt.decline(subtask, checkpoint.0, reason).await;
+            }
+            None => return,
+        }
+    }
+    done.async_ms = millis(started.elapsed());
+    acknowledge(attempt, done).await;
+}
+
+/// On a thread that may block. `None`: the runtime is shutting down.
+async fn beside<T: Send + 'static>(
+    attempt: &Attempt,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Option<Result<T>> {
+    let work = attempt.tracker.spawn_blocking(move || guarded(work));
+    work.await.ok()
+}
+
+async fn acknowledge(attempt: &Attempt, done: v1::AcknowledgeCheckpointRequest) {
     let answer = attempt
         .leader
         .call(
@@ -61,12 +97,7 @@ async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
                 let request = v1::AcknowledgeCheckpointRequest {
                     fence: Some(attempt.fence_at(term)),
                     task_manager_id: attempt.task_manager.clone(),
-                    checkpoint_id: checkpoint.0,
-                    subtask: Some(subtask.into()),
-                    operators: operators.clone(),
-                    sync_ms,
-                    async_ms,
-                    alignment_ms,
+                    ..done.clone()
                 };
                 async move { client.acknowledge_checkpoint(request).await }
             },
@@ -100,5 +131,6 @@ fn finish_one(cut: OperatorCut) -> Result<v1::OperatorSnapshot> {
         keyed,
         states: states.into_inner(),
         state_schema: cut.state_schema,
+        in_flight: None,
     })
 }

@@ -14,6 +14,7 @@ fn barrier(id: u64) -> Element {
         timestamp_ms: 0,
         target: SnapshotTarget::Checkpoint,
         stop_sources: false,
+        overtakes_from_ms: None,
     })
 }
 
@@ -27,7 +28,7 @@ fn value_of(batch: &Batch) -> i64 {
 }
 
 fn gate(channels: usize) -> Gate {
-    Gate::new((0..channels).map(|_| 0))
+    Gate::new((0..channels).map(|_| 0), Vec::new())
 }
 
 /// What a step gives, in short: "b5" rows, "w7" watermark, "c1" barrier, "idle" ...
@@ -43,7 +44,30 @@ fn short(event: &GateEvent) -> String {
         GateEvent::Watermark(w) => format!("w{w}"),
         GateEvent::Idle => "idle".to_owned(),
         GateEvent::Active => "active".to_owned(),
-        GateEvent::Barrier { barrier, .. } => format!("c{}", barrier.checkpoint),
+        GateEvent::Barrier {
+            barrier, overtakes, ..
+        } => format!(
+            "{}{}",
+            if *overtakes { "ahead" } else { "c" },
+            barrier.checkpoint
+        ),
+        GateEvent::InFlight {
+            checkpoint,
+            in_flight,
+            ..
+        } => {
+            let rows = |batches: &[Batch]| {
+                let values: Vec<String> = batches.iter().map(|b| value_of(b).to_string()).collect();
+                values.join(",")
+            };
+            let restored: Vec<Batch> = in_flight.restored.iter().map(|(_, b)| b.clone()).collect();
+            let channels: Vec<String> = in_flight.channels.iter().map(|c| rows(c)).collect();
+            format!(
+                "in-flight{checkpoint}:{}|{}",
+                rows(&restored),
+                channels.join("|")
+            )
+        }
         GateEvent::Abandoned { checkpoint, by } => format!("abandoned{checkpoint}by{by}"),
         GateEvent::EndOfData { complete } => format!("end:{complete}"),
     }
@@ -257,7 +281,9 @@ proptest! {
                         ended = true;
                     }
                     GateEvent::Idle | GateEvent::Active => {}
-                    GateEvent::Abandoned { .. } => prop_assert!(false, "no checkpoint is given up here"),
+                    GateEvent::Abandoned { .. } | GateEvent::InFlight { .. } => {
+                        prop_assert!(false, "no checkpoint is given up or overtakes here");
+                    }
                 }
             }
         }
@@ -265,3 +291,6 @@ proptest! {
         prop_assert_eq!((cut, ended, watermark), (3, true, i64::MAX));
     }
 }
+
+#[path = "gate_overtake_tests.rs"]
+mod overtake;

@@ -14,6 +14,8 @@ mod deploy;
 mod exchange;
 mod fence;
 mod gate;
+mod in_flight;
+mod input;
 mod leader;
 mod meter;
 mod node;

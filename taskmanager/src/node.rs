@@ -180,7 +180,7 @@ impl Node {
             members: plan.members(&key.job, &site.graph)?,
             key: key.clone(),
             fence,
-            takes_checkpoints: site.targets.checkpoints.is_some(),
+            targets: Arc::clone(&site.targets),
             task_manager: self.id.clone(),
             folder: site.folder.clone(),
             leader: Arc::clone(&self.leader),

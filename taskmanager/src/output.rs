@@ -1,4 +1,7 @@
 //! The outgoing edges of a subtask. What finds no room waits in the subtask, in order, and the subtask takes no input until it is gone.
+//!
+//! A barrier that overtakes does not wait, and neither does what stands in front of it: it is sent without room, and the subtask takes no
+//! input until the consumers have paid that back. So only consumers hold rows that belong to a snapshot.
 
 use std::collections::VecDeque;
 
@@ -23,11 +26,31 @@ impl ChannelSender {
             Self::Remote(sender) => sender.try_send(element),
         }
     }
+
+    /// Needs no room at the consumer; a stream that carries many channels may still have to be waited for.
+    fn send_ahead(&mut self, element: Element) -> Result<Option<Element>> {
+        match self {
+            Self::Local(sender) => {
+                sender.send_ahead(element);
+                Ok(None)
+            }
+            Self::Remote(sender) => sender.send_ahead(element),
+        }
+    }
+
+    fn is_overdrawn(&self) -> bool {
+        match self {
+            Self::Local(sender) => sender.is_overdrawn(),
+            Self::Remote(sender) => sender.is_overdrawn(),
+        }
+    }
 }
 
 struct ChannelOutput {
     sender: ChannelSender,
     pending: VecDeque<Element>,
+    /// Something was sent ahead and may not be paid back yet.
+    overdrawn: bool,
 }
 
 impl ChannelOutput {
@@ -42,15 +65,33 @@ impl ChannelOutput {
         Ok(())
     }
 
-    /// True when nothing waits.
-    fn flush(&mut self) -> Result<bool> {
+    /// True when nothing waits and nothing is owed.
+    fn flush(&mut self, now_ms: i64) -> Result<bool> {
+        let mut ahead = self.ahead(now_ms);
+        self.overdrawn |= ahead > 0;
         while let Some(element) = self.pending.pop_front() {
-            if let Some(element) = self.sender.try_send(element)? {
+            let refused = if ahead > 0 {
+                self.sender.send_ahead(element)?
+            } else {
+                self.sender.try_send(element)?
+            };
+            if let Some(element) = refused {
                 self.pending.push_front(element);
                 return Ok(false);
             }
+            ahead = ahead.saturating_sub(1);
         }
-        Ok(true)
+        self.overdrawn = self.overdrawn && self.sender.is_overdrawn();
+        Ok(!self.overdrawn)
+    }
+
+    /// How many of the waiting elements go up to a barrier that overtakes.
+    fn ahead(&self, now_ms: i64) -> usize {
+        let last = self
+            .pending
+            .iter()
+            .rposition(|element| matches!(element, Element::Barrier(b) if b.overtakes(now_ms)));
+        last.map_or(0, |position| position + 1)
     }
 }
 
@@ -68,6 +109,7 @@ impl EdgeOutput {
             .map(|sender| ChannelOutput {
                 sender,
                 pending: VecDeque::new(),
+                overdrawn: false,
             })
             .collect();
         Self {
@@ -135,11 +177,11 @@ impl Outputs {
         Ok(())
     }
 
-    /// Sends what waits. True when nothing waits any more.
-    pub fn flush(&mut self) -> Result<bool> {
+    /// Sends what waits, and ahead of its turn what stands in front of a barrier that overtakes. True when nothing waits any more.
+    pub fn flush(&mut self, now_ms: i64) -> Result<bool> {
         let mut done = true;
         for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
-            done &= channel.flush()?;
+            done &= channel.flush(now_ms)?;
         }
         Ok(done)
     }
@@ -147,7 +189,7 @@ impl Outputs {
     /// Something waits for room.
     pub fn is_blocked(&self) -> bool {
         let mut channels = self.edges.iter().flat_map(|edge| &edge.channels);
-        channels.any(|channel| !channel.pending.is_empty())
+        channels.any(|channel| channel.overdrawn || !channel.pending.is_empty())
     }
 
     /// Rows and Arrow bytes that went out since the last call.

@@ -96,7 +96,7 @@ impl Service {
     /// A job without checkpoints makes its results visible when it ends.
     async fn commit_without_checkpoint(&self, key: &AttemptKey) -> Result<(), Status> {
         let attempt = self.node.attempt(key);
-        let Some(attempt) = attempt.filter(|attempt| !attempt.takes_checkpoints) else {
+        let Some(attempt) = attempt.filter(|attempt| !attempt.takes_checkpoints()) else {
             return Ok(());
         };
         let last = CheckpointId(u64::MAX);
@@ -143,6 +143,10 @@ impl TaskManagerControl for Service {
             timestamp_ms: request.timestamp_ms,
             target,
             stop_sources: request.stop_sources,
+            overtakes_from_ms: request.unaligned_after_ms.map(|after| match after {
+                0 => i64::MIN,
+                after => request.timestamp_ms.saturating_add_unsigned(after),
+            }),
         };
         match self.node.trigger(&key, barrier).await {
             Ok(()) => Ok(Response::new(v1::TriggerCheckpointResponse {})),

@@ -1,12 +1,12 @@
 //! One subtask: its input, its chain of operators, and the loop body that a slot's thread calls again and again.
 //!
 //! Invariants: nothing here blocks; no input is taken while an output waits for room or an operator can take nothing; a barrier goes on
-//! only after every operator has been cut.
+//! only after every operator has been cut. A barrier that overtakes is no input: it cuts a subtask that can take no rows, too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use weir_common::clock::Clock;
 use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId};
 use weir_dataflow::{Barrier, Deferred, Element, Error, OperatorInfo, Result, SnapshotTarget};
@@ -14,8 +14,9 @@ use weir_operators::source::{SourceOperator, SourceStatus};
 use weir_proto::v1::SubtaskState;
 
 use crate::chain::{Chain, OperatorCut};
-use crate::channel::ChannelReceiver;
-use crate::gate::{Gate, GateEvent};
+use crate::gate::{GateEvent, InFlight};
+use crate::in_flight::Recorded;
+use crate::input::ChannelInput;
 use crate::meter::Meter;
 
 /// Elements (or polls of a source) that one step takes before the slot's other subtasks have their turn.
@@ -76,8 +77,10 @@ pub struct Cut {
     pub operators: Vec<OperatorCut>,
     /// Time on the slot's thread.
     pub sync_ms: u64,
-    /// Time from the first to the last barrier.
+    /// Time from the first to the last barrier; 0 if these are still to come.
     pub alignment_ms: u64,
+    /// The barrier overtakes: what it has overtaken follows. Closed without it if the checkpoint is given up.
+    pub in_flight: Option<oneshot::Receiver<Recorded>>,
 }
 
 /// Where a subtask's rows come from.
@@ -92,45 +95,13 @@ pub enum Input {
         idle: bool,
     },
     /// Other subtasks.
-    Channels(ChannelInput),
+    Channels(Box<ChannelInput>),
 }
 
-/// The input channels behind a gate.
-pub struct ChannelInput {
-    gate: Gate,
-    receivers: Vec<ChannelReceiver>,
-    /// Whose turn it is.
-    next: usize,
-    events: Vec<GateEvent>,
-}
-
-impl ChannelInput {
-    /// Each channel with the operator's input that it feeds.
-    pub fn new(channels: Vec<(usize, ChannelReceiver)>) -> Self {
-        let (inputs, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
-        Self {
-            gate: Gate::new(inputs),
-            receivers,
-            next: 0,
-            events: Vec::new(),
-        }
-    }
-
-    /// The next element of a channel that may be read, the channels in turn.
-    fn poll(&mut self) -> Option<(usize, Element)> {
-        let count = self.receivers.len();
-        for offset in 0..count {
-            let channel = (self.next + offset) % count;
-            if self.gate.is_blocked(channel) {
-                continue;
-            }
-            if let Some(element) = self.receivers.get(channel).and_then(|r| r.try_recv()) {
-                self.next = (channel + 1) % count;
-                return Some((channel, element));
-            }
-        }
-        None
-    }
+/// A cut whose overtaken rows have not all come.
+struct OpenCut {
+    barrier: Barrier,
+    recorded: oneshot::Sender<Recorded>,
 }
 
 /// See the module's head.
@@ -138,6 +109,9 @@ pub struct Subtask {
     attempt: AttemptKey,
     id: SubtaskId,
     input: Input,
+    /// Kept for its memory.
+    gate_events: Vec<GateEvent>,
+    open_cut: Option<OpenCut>,
     chain: Chain,
     meter: Arc<Meter>,
     events: mpsc::Sender<SubtaskEvent>,
@@ -166,6 +140,8 @@ impl Subtask {
             attempt,
             id,
             input,
+            gate_events: Vec::new(),
+            open_cut: None,
             chain,
             meter,
             events,
@@ -212,10 +188,11 @@ impl Subtask {
     }
 
     fn turn(&mut self) -> Result<Progress> {
-        if !self.chain.outputs.flush()? {
+        let now_ms = self.clock.now_ms();
+        self.overtake(now_ms)?;
+        if !self.chain.outputs.flush(now_ms)? {
             return Ok(Progress::Blocked);
         }
-        let now_ms = self.clock.now_ms();
         if now_ms.saturating_sub(self.ticked_ms) >= TICK_MS || now_ms < self.ticked_ms {
             self.tick(now_ms)?;
         }
@@ -288,21 +265,34 @@ impl Subtask {
 
     /// Whether there was something.
     fn poll_channels(&mut self, now_ms: i64) -> Result<bool> {
+        let mut events = std::mem::take(&mut self.gate_events);
+        let took = match &mut self.input {
+            Input::Channels(input) => input.step(now_ms, &mut events)?,
+            Input::Source { .. } => false,
+        };
+        self.handle_all(events, now_ms)?;
+        Ok(took)
+    }
+
+    /// Barriers that wait no longer, also while nothing else can be taken.
+    fn overtake(&mut self, now_ms: i64) -> Result<()> {
         let Input::Channels(input) = &mut self.input else {
-            return Ok(false);
+            return Ok(());
         };
-        let Some((channel, element)) = input.poll() else {
-            return Ok(false);
-        };
-        let mut events = std::mem::take(&mut input.events);
-        input.gate.step(channel, element, now_ms, &mut events)?;
+        if !input.is_overtaken(now_ms) || !self.chain.can_be_cut()? {
+            return Ok(());
+        }
+        let mut events = std::mem::take(&mut self.gate_events);
+        input.overtake(now_ms, &mut events);
+        self.handle_all(events, now_ms)
+    }
+
+    fn handle_all(&mut self, mut events: Vec<GateEvent>, now_ms: i64) -> Result<()> {
         for event in events.drain(..) {
             self.handle(event, now_ms)?;
         }
-        if let Input::Channels(input) = &mut self.input {
-            input.events = events;
-        }
-        Ok(true)
+        self.gate_events = events;
+        Ok(())
     }
 
     fn handle(&mut self, event: GateEvent, now_ms: i64) -> Result<()> {
@@ -318,8 +308,18 @@ impl Subtask {
             GateEvent::Barrier {
                 barrier,
                 alignment_ms,
-            } => self.cut(barrier, alignment_ms),
+                overtakes,
+            } => self.cut(barrier, alignment_ms, overtakes),
+            GateEvent::InFlight {
+                checkpoint,
+                in_flight,
+                alignment_ms,
+            } => {
+                self.complete_cut(checkpoint, in_flight, alignment_ms);
+                Ok(())
+            }
             GateEvent::Abandoned { checkpoint, by } => {
+                self.give_up_cut(checkpoint);
                 self.chain.checkpoint_aborted(checkpoint);
                 self.tell(EventKind::Declined {
                     checkpoint,
@@ -367,26 +367,59 @@ impl Subtask {
             return Ok(());
         }
         let stop = barrier.stop_sources;
-        self.cut(barrier, 0)?;
+        self.cut(barrier, 0, false)?;
         if let (Input::Source { source, .. }, true) = (&mut self.input, stop) {
             source.stop();
         }
         Ok(())
     }
 
-    fn cut(&mut self, barrier: Barrier, alignment_ms: u64) -> Result<()> {
+    fn cut(&mut self, mut barrier: Barrier, alignment_ms: u64, overtakes: bool) -> Result<()> {
         let started = Instant::now();
         let operators = self.cut_operators(barrier.checkpoint, &barrier.target)?;
+        let in_flight = overtakes.then(|| {
+            // The subtasks behind do not wait for their own clocks.
+            barrier.overtakes_from_ms = Some(i64::MIN);
+            let (recorded, follows) = oneshot::channel();
+            let barrier = barrier.clone();
+            self.open_cut = Some(OpenCut { barrier, recorded });
+            follows
+        });
         self.chain
             .outputs
             .broadcast(&Element::Barrier(barrier.clone()))?;
+        // What waits for room goes ahead with the barrier, if that overtakes.
+        self.chain.outputs.flush(self.clock.now_ms())?;
         let sync_ms = millis(started.elapsed());
         self.tell(EventKind::Cut(Cut {
             barrier,
             operators,
             sync_ms,
             alignment_ms,
+            in_flight,
         }))
+    }
+
+    fn complete_cut(&mut self, checkpoint: CheckpointId, in_flight: InFlight, alignment_ms: u64) {
+        let Input::Channels(input) = &self.input else {
+            return;
+        };
+        let cut = self.open_cut.take();
+        if let Some(cut) = cut.filter(|cut| cut.barrier.checkpoint == checkpoint) {
+            // Nobody waits for it when the attempt ends.
+            let _ = cut.recorded.send(Recorded {
+                barrier: cut.barrier,
+                alignment_ms,
+                ids: input.ids(),
+                in_flight,
+            });
+        }
+    }
+
+    /// Whoever waits for the rest of the cut learns that it does not come.
+    fn give_up_cut(&mut self, checkpoint: CheckpointId) {
+        self.open_cut
+            .take_if(|cut| cut.barrier.checkpoint <= checkpoint);
     }
 
     /// At the end of a job without checkpoints: what its sinks have is made final.
@@ -432,8 +465,9 @@ impl Subtask {
     /// The checkpoint is given up.
     pub fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         if let Input::Channels(input) = &mut self.input {
-            input.gate.abort(checkpoint);
+            input.gate().abort(checkpoint);
         }
+        self.give_up_cut(checkpoint);
         self.chain.checkpoint_aborted(checkpoint);
     }
 

@@ -88,6 +88,17 @@ impl Stream {
 
     /// The SQL of the job; it ends when all records are read.
     pub fn script(&self, checkpoints: &str, interval: &str) -> String {
+        self.script_with(checkpoints, interval, "", "")
+    }
+
+    /// With more statements in front, and more options of the sink that counts.
+    pub fn script_with(
+        &self,
+        checkpoints: &str,
+        interval: &str,
+        settings: &str,
+        counts_options: &str,
+    ) -> String {
         let stops: Vec<String> = (0..self.partitions as u64)
             .map(|partition| {
                 let count = (self.records + self.partitions as u64 - 1 - partition)
@@ -110,7 +121,8 @@ impl Stream {
             )
         };
         format!(
-            "SET 'execution.checkpointing.interval' = '{interval}';
+            "{settings}
+             SET 'execution.checkpointing.interval' = '{interval}';
              SET 'execution.checkpointing.dir' = '{checkpoints}';
              SET 'restart-strategy.exponential-delay.initial-backoff' = '100 ms';
              SET 'restart-strategy.exponential-delay.max-backoff' = '1 s';
@@ -128,7 +140,7 @@ impl Stream {
             kafka(&self.topic("in")),
             stops.join(";"),
             sink("windows", "json"),
-            sink("counts", "debezium-json"),
+            sink("counts", "debezium-json") + counts_options,
         )
     }
 

@@ -1,6 +1,7 @@
 //! kill -9 of task managers and of the leading job manager, at random and again and again, changes no result.
 //!
-//! `WEIR_KILL_SEEDS` (list of seeds), `WEIR_KILLS` and `WEIR_KILL_RECORDS` make it longer.
+//! `WEIR_KILL_SEEDS` (list of seeds), `WEIR_KILLS` and `WEIR_KILL_RECORDS` make it longer. `WEIR_KILL_UNALIGNED=1`: with a slow sink and
+//! unaligned checkpoints.
 
 use std::time::Duration;
 
@@ -66,7 +67,15 @@ fn run(seed: u64) -> anyhow::Result<()> {
         s3_endpoint: Some(format!("http://{}", s3.address())),
         ..ClusterOptions::default()
     })?;
-    let script = stream.script(&format!("s3://weir/kill{seed}"), "2 s");
+    let (settings, slow) = match setting("WEIR_KILL_UNALIGNED", 0) {
+        0 => ("", ""),
+        _ => (
+            "SET 'execution.checkpointing.unaligned.enabled' = 'true';",
+            ", 'sink.rows-per-second' = '8000'",
+        ),
+    };
+    let checkpoints = format!("s3://weir/kill{seed}");
+    let script = stream.script_with(&checkpoints, "2 s", settings, slow);
     let job = cluster.submit(&script, &["--parallelism", "4"])?;
     // The last records come behind the last kill.
     let (release, held) = std::sync::mpsc::channel();

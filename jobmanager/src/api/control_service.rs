@@ -137,6 +137,9 @@ impl JobManagerControl for ControlService {
                 "an acknowledgement without a subtask",
             ));
         };
+        let job_id = request.fence.map_or_else(String::new, |fence| fence.job_id);
+        metrics::histogram!(metric_names::CHECKPOINT_ALIGNMENT, "job" => job_id)
+            .record(request.alignment_ms as f64);
         let event = Event::Acknowledged {
             id: request.checkpoint_id,
             subtask: subtask.into(),

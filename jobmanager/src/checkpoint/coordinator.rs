@@ -122,6 +122,8 @@ pub enum Request {
         savepoint_base: String,
         /// The sources stop behind it.
         stop_sources: bool,
+        /// Its barriers overtake rows when it is older than this; `None`: never.
+        unaligned_after_ms: Option<u64>,
     },
     /// Write the manifest.
     Publish {
@@ -164,6 +166,10 @@ pub struct Settings {
     pub min_pause_ms: i64,
     /// Failed ones in a row that fail the attempt; 0: never.
     pub tolerable_failures: u32,
+    /// When barriers of periodic ones begin to overtake rows. Savepoints, and what stops the sources, stay aligned.
+    pub unaligned_after_ms: Option<u64>,
+    /// So do those of a checkpoint to rescale from: all rows in flight find their way at another parallelism.
+    pub rescales_unaligned: bool,
 }
 
 const DEFAULT_TIMEOUT_MS: i64 = 600_000;
@@ -187,6 +193,12 @@ impl Settings {
             },
             min_pause_ms: ms(config.min_pause_ms),
             tolerable_failures: config.tolerable_failures,
+            unaligned_after_ms: config.unaligned.then_some(config.aligned_timeout_ms),
+            // Updates on a FORWARD edge have no key by which they would.
+            rescales_unaligned: graph
+                .edges
+                .iter()
+                .all(|edge| edge.partitioning() != v1::Partitioning::Forward),
         }
     }
 }
@@ -326,11 +338,17 @@ impl Coordinator {
                 pending.id = id;
                 pending.started_ms = now_ms;
                 pending.phase = Phase::Collecting;
+                let may_overtake = match pending.purpose {
+                    Purpose::Periodic => true,
+                    Purpose::Rescale => self.settings.rescales_unaligned,
+                    Purpose::Final | Purpose::Savepoint { .. } | Purpose::Stop { .. } => false,
+                };
                 out.push(Request::Trigger {
                     id,
                     kind: pending.purpose.kind(),
                     savepoint_base: pending.purpose.savepoint_base().to_owned(),
                     stop_sources: pending.purpose.stops_sources(),
+                    unaligned_after_ms: self.settings.unaligned_after_ms.filter(|_| may_overtake),
                 });
             }
             Err(reason) => self.fail(now_ms, reason, out),
@@ -359,7 +377,10 @@ impl Coordinator {
             .into_values()
             .flatten()
             .collect();
-        (pending.info.state_bytes, pending.info.uploaded_bytes) = totals(&operators);
+        let totals = totals(&operators);
+        pending.info.state_bytes = totals.state_bytes;
+        pending.info.uploaded_bytes = totals.uploaded_bytes;
+        pending.info.in_flight_bytes = totals.in_flight_bytes;
         out.push(Request::Publish {
             id,
             kind: pending.purpose.kind(),

@@ -42,18 +42,40 @@ pub fn place_of(checkpoint_base: &str, savepoint_base: &str, id: u64) -> Place {
     }
 }
 
-/// Bytes of the state, and of what was newly uploaded for it.
-pub fn totals(operators: &[v1::OperatorSnapshot]) -> (u64, u64) {
-    let (mut state, mut uploaded) = (0, 0);
+/// Sizes of a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All of it, with files that other snapshots have, too.
+    pub state_bytes: u64,
+    /// Newly uploaded for it.
+    pub uploaded_bytes: u64,
+    /// Rows that its barriers have overtaken.
+    pub in_flight_bytes: u64,
+}
+
+/// Adds up what the operators have in a snapshot.
+pub fn totals(operators: &[v1::OperatorSnapshot]) -> Totals {
+    let mut totals = Totals::default();
     for operator in operators {
         if let Some(keyed) = &operator.keyed {
-            state += keyed.files.iter().map(|file| file.size_bytes).sum::<u64>();
-            uploaded += keyed.uploaded_bytes;
+            totals.state_bytes += keyed.files.iter().map(|file| file.size_bytes).sum::<u64>();
+            totals.uploaded_bytes += keyed.uploaded_bytes;
         }
         let items = operator.states.iter().flat_map(|state| &state.items);
-        state += items.map(|item| item.len() as u64).sum::<u64>();
+        totals.state_bytes += items.map(|item| item.len() as u64).sum::<u64>();
+        let content = operator.in_flight.as_ref().and_then(|i| i.content.as_ref());
+        let in_flight = match content {
+            Some(v1::in_flight::Content::File(file)) => {
+                totals.uploaded_bytes += file.size_bytes;
+                file.size_bytes
+            }
+            Some(v1::in_flight::Content::Inlined(bytes)) => bytes.len() as u64,
+            None => 0,
+        };
+        totals.state_bytes += in_flight;
+        totals.in_flight_bytes += in_flight;
     }
-    (state, uploaded)
+    totals
 }
 
 /// Makes the snapshot the complete one of its id; gives its folder.

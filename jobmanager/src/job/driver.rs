@@ -487,6 +487,7 @@ async fn snapshot_step(
             kind,
             savepoint_base,
             stop_sources,
+            unaligned_after_ms,
         } => {
             let trigger = v1::TriggerCheckpointRequest {
                 fence: Some(fence.clone()),
@@ -495,6 +496,7 @@ async fn snapshot_step(
                 timestamp_ms: leader.clock.now_ms(),
                 savepoint_base,
                 stop_sources,
+                unaligned_after_ms,
             };
             let triggered = io::trigger(&leader.task_managers, &attempt, trigger).await;
             Ok(triggered.err().map(|reason| Event::Declined { id, reason }))

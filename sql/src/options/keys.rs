@@ -47,8 +47,13 @@ const KEYS: &[(&str, Kind)] = &[
         "execution.checkpointing.incremental",
         Only("true", &["false"]),
     ),
+    ("execution.checkpointing.unaligned.enabled", Flag),
     (
-        "execution.checkpointing.unaligned.enabled",
+        "execution.checkpointing.aligned-checkpoint-timeout",
+        Duration,
+    ),
+    (
+        "execution.checkpointing.unaligned.forced",
         Only("false", &["true"]),
     ),
     (
@@ -152,6 +157,10 @@ const OLDER: &[(&str, &str)] = &[
     (
         "state.backend.incremental",
         "execution.checkpointing.incremental",
+    ),
+    (
+        "execution.checkpointing.alignment-timeout",
+        "execution.checkpointing.aligned-checkpoint-timeout",
     ),
     (
         "execution.checkpointing.unaligned",

@@ -19,13 +19,14 @@ use super::open::{Opened, Site};
 use super::wiring::{ChannelKey, OutgoingStream, Wiring, targets_of};
 use crate::attempt::Attempt;
 use crate::chain::Chain;
-use crate::channel::{ChannelReceiver, LocalSender};
+use crate::channel::LocalSender;
 use crate::exchange::send::{self, RemoteSender, describe};
+use crate::input::{ChannelInput, InputChannel};
 use crate::node::Node;
 use crate::output::{ChannelSender, EdgeOutput, Outputs};
 use crate::partition::Partitioner;
 use crate::slot::{SlotCommand, guarded};
-use crate::subtask::{ChannelInput, Input, Subtask};
+use crate::subtask::{Input, Subtask};
 
 /// How long a peer may take to deploy its side of a stream.
 const PEER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -279,7 +280,7 @@ fn assemble(
     site: &Site,
     id: SubtaskId,
     opened: Opened,
-    inputs: Vec<(usize, ChannelReceiver)>,
+    inputs: Vec<InputChannel>,
     outputs: Outputs,
 ) -> Subtask {
     let input = match opened.source {
@@ -288,7 +289,7 @@ fn assemble(
             source,
             idle: false,
         },
-        None => Input::Channels(ChannelInput::new(inputs)),
+        None => Input::Channels(Box::new(ChannelInput::new(inputs, opened.in_flight))),
     };
     let chain = Chain::new(opened.operators, outputs);
     let meter = match attempt.members.get(&id) {

@@ -14,7 +14,7 @@ use weir_common::key_group::hash_key;
 use weir_connectors::{SinkContext, SourceContext};
 use weir_dataflow::schema::decode_schema;
 use weir_dataflow::{
-    Error, KeyedState, OpenContext, Operator, OperatorInfo, Result, SinkWriter, SlotWaker,
+    Batch, Error, KeyedState, OpenContext, Operator, OperatorInfo, Result, SinkWriter, SlotWaker,
     SourceReader,
 };
 use weir_operators::sink::SinkOperator;
@@ -105,6 +105,8 @@ pub struct Opened {
     pub source: Option<(OperatorInfo, Box<SourceOperator>)>,
     /// The others.
     pub operators: Vec<ChainedOperator>,
+    /// Batches that the restored snapshot holds in flight to the subtask, each with its input.
+    pub in_flight: Vec<(usize, Batch)>,
 }
 
 impl Opened {
@@ -136,6 +138,7 @@ impl Site {
         let mut opened = Opened {
             source: None,
             operators: Vec::new(),
+            in_flight: Vec::new(),
         };
         match self.open_into(subtask, waker, &mut opened) {
             Ok(()) => Ok(opened),
@@ -170,6 +173,7 @@ impl Site {
 
     fn open_into(&self, subtask: SubtaskId, waker: &SlotWaker, opened: &mut Opened) -> Result<()> {
         let vertex = vertex(&self.graph, subtask.vertex.0)?;
+        opened.in_flight = self.restored_in_flight(vertex, subtask.index)?;
         let mut inputs = self.input_schemas(vertex.id)?;
         for (position, operator) in vertex.chain.iter().enumerate() {
             let output = match operator.output_schema.is_empty() {

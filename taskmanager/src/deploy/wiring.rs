@@ -9,8 +9,9 @@ use weir_dataflow::{Error, Result, SlotWaker};
 use weir_proto::v1;
 use weir_proto::v1::Partitioning;
 
-use crate::channel::{self, ChannelReceiver, LocalSender};
+use crate::channel::{self, LocalSender};
 use crate::exchange::receive::{ExpectedStream, StreamKey};
+use crate::input::{ChannelId, InputChannel};
 
 /// Where a subtask runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub type ChannelKey = (u32, u32, u32);
 
 /// See the module's head.
 pub struct Wiring {
-    /// The input channels of each consumer here, with the operator's input that they feed.
-    pub receivers: BTreeMap<SubtaskId, Vec<(usize, ChannelReceiver)>>,
+    /// The input channels of each consumer here.
+    pub receivers: BTreeMap<SubtaskId, Vec<InputChannel>>,
     /// Producers' ends of channels inside the process.
     pub local: HashMap<ChannelKey, LocalSender>,
     /// Streams that others open.
@@ -158,11 +159,15 @@ impl Wiring {
                 return Ok(());
             }
         };
-        let operator_input = edge.target_input as usize;
+        let id = ChannelId {
+            input: edge.target_input as usize,
+            edge: edge.id,
+            source,
+        };
         self.receivers
             .entry(consumer)
             .or_default()
-            .push((operator_input, receiver));
+            .push(InputChannel { id, receiver });
         Ok(())
     }
 
@@ -269,7 +274,7 @@ mod tests {
         assert!(
             wiring.receivers[&id(2, 0)]
                 .iter()
-                .all(|(input, _)| *input == 1)
+                .all(|channel| channel.id.input == 1 && channel.id.edge == 7)
         );
         assert_eq!(wiring.expected.len(), 1);
         assert_eq!(wiring.outgoing.len(), 1);

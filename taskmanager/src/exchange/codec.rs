@@ -40,7 +40,8 @@ impl Encoder {
         })
     }
 
-    fn encode_batch(&mut self, batch: &Batch) -> Result<v1::BatchData> {
+    /// A batch as it travels, and as it lies in a snapshot.
+    pub fn encode_batch(&mut self, batch: &Batch) -> Result<v1::BatchData> {
         let mut dictionaries = DictionaryTracker::new(false);
         let (dictionary_batches, data) = self.generator.encode(
             batch.data(),
@@ -75,7 +76,8 @@ pub fn decode(wire: Wire, schema: &SchemaRef) -> Result<Element> {
     })
 }
 
-fn decode_batch(data: v1::BatchData, schema: &SchemaRef) -> Result<Batch> {
+/// What [`Encoder::encode_batch`] made; `schema` is the edge's.
+pub fn decode_batch(data: v1::BatchData, schema: &SchemaRef) -> Result<Batch> {
     let broken = |what: String| Error::External {
         system: "exchange",
         message: format!("a batch cannot be decoded: {what}"),
@@ -108,6 +110,7 @@ fn encode_barrier(barrier: &Barrier) -> v1::BarrierData {
         savepoint: savepoint_base.is_some(),
         savepoint_base: savepoint_base.unwrap_or_default(),
         stop_sources: barrier.stop_sources,
+        overtakes_from_ms: barrier.overtakes_from_ms,
     }
 }
 
@@ -122,6 +125,7 @@ fn decode_barrier(barrier: v1::BarrierData) -> Barrier {
         timestamp_ms: barrier.timestamp_ms,
         target,
         stop_sources: barrier.stop_sources,
+        overtakes_from_ms: barrier.overtakes_from_ms,
     }
 }
 
@@ -167,6 +171,7 @@ mod tests {
                 timestamp_ms: 99,
                 target,
                 stop_sources: true,
+                overtakes_from_ms: Some(-3),
             };
             let wire = encoder.encode(&Element::Barrier(barrier.clone())).unwrap();
             assert!(matches!(decode(wire, &empty).unwrap(), Element::Barrier(b) if b == barrier));

@@ -106,16 +106,26 @@ async fn send_it(sender: &mut RemoteSender, element: Element) {
     .await;
 }
 
-async fn recv(receiver: &ChannelReceiver) -> Element {
-    until(|| receiver.try_recv()).await
+/// Next element, processed at once.
+async fn recv(receiver: &mut ChannelReceiver) -> Element {
+    let element = until(|| receiver.take()).await;
+    if let Element::Batch(_) = element {
+        receiver.release_batch();
+    }
+    element
 }
 
 fn a_barrier() -> Element {
+    barrier(None)
+}
+
+fn barrier(overtakes_from_ms: Option<i64>) -> Element {
     Element::Barrier(Barrier {
         checkpoint: CheckpointId(1),
         timestamp_ms: 0,
         target: SnapshotTarget::Checkpoint,
         stop_sources: false,
+        overtakes_from_ms,
     })
 }
 
@@ -131,24 +141,81 @@ async fn a_slow_channel_stops_neither_its_neighbour_nor_barriers() {
     send_it(&mut link.senders[0], a_barrier()).await;
     for value in 0..10 * CHANNEL_ELEMENTS {
         send_it(&mut link.senders[1], rows(value)).await;
-        let Element::Batch(got) = recv(&link.receivers[1]).await else {
+        let Element::Batch(got) = recv(&mut link.receivers[1]).await else {
             panic!("not a batch")
         };
         assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
     }
     // When channel 0 is read, everything comes in order and credit flows again.
     for value in 0..CHANNEL_ELEMENTS {
-        let Element::Batch(got) = recv(&link.receivers[0]).await else {
+        let Element::Batch(got) = recv(&mut link.receivers[0]).await else {
             panic!("not a batch")
         };
         assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
     }
     assert!(matches!(
-        recv(&link.receivers[0]).await,
+        recv(&mut link.receivers[0]).await,
         Element::Barrier(_)
     ));
     send_it(&mut link.senders[0], rows(99)).await;
-    assert!(matches!(recv(&link.receivers[0]).await, Element::Batch(_)));
+    assert!(matches!(
+        recv(&mut link.receivers[0]).await,
+        Element::Batch(_)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_front_of_a_barrier_that_overtakes_comes_without_credit_and_is_paid_back() {
+    let mut link = link(1).await;
+    for value in 0..CHANNEL_ELEMENTS {
+        send_it(&mut link.senders[0], rows(value)).await;
+    }
+    assert!(!link.senders[0].is_overdrawn());
+    let more = 3 * CHANNEL_ELEMENTS;
+    for value in CHANNEL_ELEMENTS..more {
+        until(|| {
+            link.senders[0]
+                .send_ahead(rows(value))
+                .unwrap()
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    }
+    let ahead = barrier(Some(5));
+    until(|| {
+        link.senders[0]
+            .send_ahead(ahead.clone())
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    assert!(link.senders[0].is_overdrawn());
+    // The consumer learns of the barrier, though nobody has taken anything, and drains the line up to it.
+    let receiver = &mut link.receivers[0];
+    until(|| receiver.is_overtaken(5).then_some(())).await;
+    assert!(!receiver.is_overtaken(4));
+    for value in 0..more {
+        let Element::Batch(got) = until(|| receiver.take()).await else {
+            panic!("not a batch")
+        };
+        assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
+    }
+    assert!(matches!(
+        until(|| receiver.take()).await,
+        Element::Barrier(_)
+    ));
+    assert!(!receiver.is_overtaken(5));
+    // Drained is not processed: there is no credit before that.
+    assert!(link.senders[0].try_send(rows(99)).unwrap().is_some());
+    for _ in 0..more - CHANNEL_ELEMENTS {
+        link.receivers[0].release_batch();
+    }
+    until(|| (!link.senders[0].is_overdrawn()).then_some(())).await;
+    assert!(link.senders[0].try_send(rows(99)).unwrap().is_some());
+    link.receivers[0].release_batch();
+    send_it(&mut link.senders[0], rows(99)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +228,7 @@ async fn watermarks_that_nobody_reads_do_not_pile_up() {
     // The last one comes through, with far fewer before it than were sent.
     let mut received = Vec::new();
     loop {
-        match recv(&link.receivers[0]).await {
+        match recv(&mut link.receivers[0]).await {
             Element::Watermark(watermark) => received.push(watermark),
             Element::EndOfData => break,
             other => panic!("{other:?}"),
@@ -202,6 +269,7 @@ fn gaps_and_batches_without_credit_are_refused() {
             channel: Some(channel),
             sequence,
             element: Some(encoder.encode(element).unwrap()),
+            overdraft: false,
         })),
     };
     stream.accept(frame(0, &Element::Watermark(1))).unwrap();

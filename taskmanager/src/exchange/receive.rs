@@ -35,20 +35,25 @@ struct Inbox {
     queue: Sender<Element>,
     returned: Arc<Returned>,
     consumer: SlotWaker,
-    /// What the queue has no room for. Bounded by the credits: of several watermarks in a row only the last is kept.
+    /// What the queue has no room for. Bounded by the credits, and what the producer sent ahead of them: of several watermarks in a row
+    /// only the last is kept.
     staged: VecDeque<Element>,
     sequence: u64,
-    outstanding: u32,
+    /// Credits that the producer has. Below 0: it has sent batches ahead of a barrier that overtakes.
+    outstanding: i64,
     ended: bool,
 }
 
 impl Inbox {
-    fn push(&mut self, element: Element) -> Result<()> {
+    fn push(&mut self, element: Element, overdraft: bool) -> Result<()> {
         if matches!(element, Element::Batch(_)) {
-            self.outstanding = self
-                .outstanding
-                .checked_sub(1)
-                .ok_or_else(|| broken("a batch came without credit"))?;
+            if self.outstanding <= 0 && !overdraft {
+                return Err(broken("a batch came without credit"));
+            }
+            self.outstanding -= 1;
+        }
+        if let Element::Barrier(barrier) = &element {
+            self.returned.announced.announce(barrier);
         }
         self.ended |= matches!(element, Element::EndOfData);
         let replaces = matches!(element, Element::Watermark(_))
@@ -126,6 +131,7 @@ impl ExpectedStream {
             credits: AtomicU32::new(0),
             staged: AtomicBool::new(false),
             notify: Arc::clone(&self.notify),
+            announced: Arc::default(),
         });
         let (queue, receiver) = channel::remote(Arc::clone(&returned));
         let inbox = Inbox {
@@ -160,7 +166,7 @@ impl ExpectedStream {
     ) -> Result<()> {
         let first = u32::try_from(CHANNEL_ELEMENTS).unwrap_or(u32::MAX);
         for (key, inbox) in &mut self.inboxes {
-            inbox.outstanding = first;
+            inbox.outstanding = first.into();
             send_credit(&credits, *key, first).await?;
         }
         let notify = Arc::clone(&self.notify);
@@ -195,7 +201,7 @@ impl ExpectedStream {
             }
             let freed = inbox.returned.credits.swap(0, Ordering::AcqRel);
             if freed > 0 {
-                inbox.outstanding += freed;
+                inbox.outstanding += i64::from(freed);
                 send_credit(credits, *key, freed).await?;
             }
         }
@@ -226,7 +232,7 @@ impl ExpectedStream {
         let wire = data
             .element
             .ok_or_else(|| broken("an element of an unknown kind"))?;
-        inbox.push(codec::decode(wire, &self.schema)?)
+        inbox.push(codec::decode(wire, &self.schema)?, data.overdraft)
     }
 }
 

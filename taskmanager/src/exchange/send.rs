@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
@@ -21,7 +21,8 @@ use crate::channel::Waiting;
 /// What may be sent on a channel.
 #[derive(Debug, Default)]
 struct Credits {
-    available: AtomicU32,
+    /// Below 0: batches were sent ahead of a barrier that overtakes, and are not paid back yet.
+    available: AtomicI64,
     waiting: Waiting,
     waker: SlotWaker,
 }
@@ -55,6 +56,31 @@ impl RemoteSender {
         {
             return Ok(Some(element));
         }
+        self.send(element, false)
+    }
+
+    /// Sends also without credit: a barrier that overtakes, or what stands in front of it. Gives the element back if the stream's queue has
+    /// no room, which is no matter of the consumer's subtask and soon passes; the slot is woken then.
+    ///
+    /// # Errors
+    /// If the stream is broken.
+    pub fn send_ahead(&mut self, element: Element) -> Result<Option<Element>> {
+        let overdraft = matches!(element, Element::Batch(_))
+            && self.credits.available.fetch_sub(1, Ordering::AcqRel) <= 0;
+        self.send(element, overdraft)
+    }
+
+    /// More was sent than there was credit for; the slot is woken when that changes.
+    pub fn is_overdrawn(&self) -> bool {
+        let overdrawn = || self.credits.available.load(Ordering::Acquire) < 0;
+        if !overdrawn() {
+            return false;
+        }
+        self.credits.waiting.raise();
+        overdrawn()
+    }
+
+    fn send(&mut self, element: Element, overdraft: bool) -> Result<Option<Element>> {
         let Some(permit) = self.reserve()? else {
             if let Element::Batch(_) = &element {
                 self.credits.available.fetch_add(1, Ordering::AcqRel);
@@ -66,6 +92,7 @@ impl RemoteSender {
             channel: Some(self.channel),
             sequence: self.sequence,
             element: Some(self.encoder.encode(&element)?),
+            overdraft,
         };
         permit.send(v1::ExchangeFrame {
             frame: Some(v1::exchange_frame::Frame::Data(data)),
@@ -78,7 +105,9 @@ impl RemoteSender {
         let take = || {
             self.credits
                 .available
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |c| c.checked_sub(1))
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+                    (available > 0).then_some(available - 1)
+                })
                 .is_ok()
         };
         if take() {
@@ -200,7 +229,8 @@ impl CreditPump {
                     channel.source, channel.target
                 ));
             };
-            own.available.fetch_add(credit.credits, Ordering::AcqRel);
+            own.available
+                .fetch_add(credit.credits.into(), Ordering::AcqRel);
             if own.waiting.take() {
                 own.waker.wake();
             }

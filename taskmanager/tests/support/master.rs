@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
+use weir_common::clock::Clock;
 use weir_proto::transport::connect;
 use weir_proto::v1;
 use weir_proto::v1::job_manager_control_server::{JobManagerControl, JobManagerControlServer};
@@ -240,6 +241,18 @@ impl Worker {
         target: Option<&str>,
         stop: bool,
     ) -> Result<(), Status> {
+        self.trigger_unaligned(fence, checkpoint, target, stop, None)
+            .await
+    }
+
+    pub async fn trigger_unaligned(
+        &self,
+        fence: v1::Fence,
+        checkpoint: u64,
+        target: Option<&str>,
+        stop: bool,
+        unaligned_after_ms: Option<u64>,
+    ) -> Result<(), Status> {
         let kind = match target {
             None => v1::SnapshotKind::Checkpoint,
             Some(_) => v1::SnapshotKind::Savepoint,
@@ -248,9 +261,10 @@ impl Worker {
             fence: Some(fence),
             checkpoint_id: checkpoint,
             kind: kind.into(),
-            timestamp_ms: 0,
+            timestamp_ms: Clock::System.now_ms(),
             savepoint_base: target.unwrap_or_default().to_owned(),
             stop_sources: stop,
+            unaligned_after_ms,
         };
         self.client
             .clone()

@@ -1,7 +1,7 @@
 //! A source of numbers that stops where the test says, and a sink whose rows are seen when they are committed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -33,6 +33,8 @@ pub struct World {
     pub poison: AtomicI64,
     /// A row with this number makes the reader panic.
     pub panic_at: AtomicI64,
+    /// Sinks take nothing.
+    pub is_closed: AtomicBool,
     committed: Mutex<Committed>,
 }
 
@@ -175,7 +177,7 @@ struct Collector {
 
 impl SinkWriter for Collector {
     fn ready(&mut self) -> Result<bool> {
-        Ok(true)
+        Ok(!self.world.is_closed.load(Ordering::SeqCst))
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {

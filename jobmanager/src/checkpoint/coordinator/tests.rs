@@ -15,6 +15,8 @@ fn coordinator(tolerable_failures: u32) -> Coordinator {
         timeout_ms: 1000,
         min_pause_ms: 30,
         tolerable_failures,
+        unaligned_after_ms: Some(5),
+        rescales_unaligned: true,
     };
     Coordinator::new(settings, [subtask(0), subtask(1)].into(), 0)
 }
@@ -40,6 +42,7 @@ fn shown(requests: Vec<Request>) -> String {
                 id,
                 kind,
                 stop_sources,
+                unaligned_after_ms,
                 ..
             } => {
                 let kind = match kind {
@@ -47,6 +50,11 @@ fn shown(requests: Vec<Request>) -> String {
                     _ => "checkpoint",
                 };
                 let stop = if stop_sources { "-stop" } else { "" };
+                // Savepoints, and what ends a job, wait.
+                assert_eq!(
+                    unaligned_after_ms.is_some(),
+                    kind == "checkpoint" && !stop_sources
+                );
                 format!("trigger-{kind}{stop}:{id}")
             }
             Request::Publish { id, operators, .. } => format!("publish:{id}/{}", operators.len()),
