@@ -22,6 +22,8 @@ pub const LATE_RECORDS: &str = "weir_late_records_total";
 pub const DECODE_ERRORS: &str = "weir_decode_errors_total";
 /// Bytes of keyed state of a subtask (RocksDB files and memtables).
 pub const STATE_BYTES: &str = "weir_state_bytes";
+/// How long barriers held a vertex' stream up: labels `job`, `vertex`.
+pub const CHECKPOINT_SYNC: &str = "weir_checkpoint_sync_milliseconds";
 /// Labels of checkpoint metrics: `job`.
 pub const CHECKPOINT_DURATION: &str = "weir_checkpoint_duration_milliseconds";
 /// Size of the last completed checkpoint.

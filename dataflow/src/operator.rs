@@ -19,8 +19,8 @@ pub type Deferred<T> = Box<dyn FnOnce() -> Result<T> + Send>;
 
 /// A step of the dataflow, alone on its thread: all methods are called by one slot's thread, in the order of the stream.
 ///
-/// Order of calls: `open`; then any of `process`, `watermark`, `tick`, `snapshot`, `checkpoint_completed`; `end_of_data` at most once, after
-/// which only `snapshot` and `checkpoint_completed` come; `close`. An error ends the attempt.
+/// Order of calls: `open`; then any of `process`, `watermark`, `tick`, `snapshot`, `write_frozen`, `checkpoint_completed`; `end_of_data` at most
+/// once, after which only `snapshot`, `write_frozen` and `checkpoint_completed` come; `close`. An error ends the attempt.
 pub trait Operator: Send {
     /// Before the first element. Restored state is in `context`.
     fn open(&mut self, context: OpenContext, state: &mut dyn KeyedState) -> Result<()>;
@@ -58,8 +58,9 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// The cut. Changed keyed state is written to `context.state`, which the runtime snapshots right after this; what belongs to
-    /// no key is returned. An operator that buffers for throughput only (local aggregation) emits its buffer here, before the barrier goes on.
+    /// The cut. Changed keyed state is written to `context.state`, or frozen as it is and written by [`Self::write_frozen`] while the stream
+    /// goes on: the barrier waits for this call, so it must not take longer for more state. What belongs to no key is returned.
+    /// An operator that buffers for throughput only (local aggregation) emits its buffer here, before the barrier goes on.
     fn snapshot(
         &mut self,
         checkpoint: CheckpointId,
@@ -67,6 +68,13 @@ pub trait Operator: Send {
     ) -> Result<SnapshotPart> {
         let _ = (checkpoint, context);
         Ok(SnapshotPart::default())
+    }
+
+    /// Writes a small part (about a millisecond's work) of what [`Self::snapshot`] froze; `true` if more is left. Called between elements until it
+    /// says `false`, and always before the next snapshot.
+    fn write_frozen(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let _ = context;
+        Ok(false)
     }
 
     /// The checkpoint is complete everywhere. Returns what is to be done for it beside the stream (commits).

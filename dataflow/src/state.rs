@@ -75,9 +75,9 @@ impl StateWrites {
 pub type Visit<'a> = dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<bool> + 'a;
 
 /// The durable home of one operator instance's keyed state: the key groups of its subtask. Operators keep their working set
-/// themselves and write what changed at a barrier or when memory runs short.
+/// themselves and write what changed behind a barrier or when memory runs short.
 ///
-/// Used by one thread. Reads see all earlier writes.
+/// Used by one thread. A snapshot is begun by the runtime right after [`crate::Operator::snapshot`]; it has all writes up to [`Self::seal`].
 pub trait KeyedState: Send {
     /// The key groups that are here.
     fn key_groups(&self) -> KeyGroupRange;
@@ -89,8 +89,25 @@ pub trait KeyedState: Send {
         keys: &[(KeyGroup, &[u8])],
     ) -> Result<Vec<Option<Bytes>>>;
 
-    /// Applies changes. May return before they are on disk, never before reads see them.
+    /// Applies changes. Later reads see them and all that was written before, however far the disk has come. May wait for room.
     fn write(&mut self, writes: StateWrites) -> Result<()>;
+
+    /// As [`Self::write`], but reads need not see these changes before the next `write` (which may be empty): for what the operator
+    /// has in memory anyway, so that no read waits for a snapshot that is being written.
+    fn write_behind(&mut self, writes: StateWrites) -> Result<()> {
+        self.write(writes)
+    }
+
+    /// Whether a write of a moderate size would not have to wait.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// The snapshot that was begun last has all writes before this call and none after; without one, does nothing. The runtime calls
+    /// it when [`crate::Operator::write_frozen`] has nothing left, an operator only if it must write something newer before that.
+    fn seal(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// All entries of a table in the order of (key group, key).
     fn scan(&mut self, table: StateTable, visit: &mut Visit<'_>) -> Result<()>;

@@ -20,10 +20,12 @@ use crate::waker::SlotWaker;
 type Entries = BTreeMap<(StateTable, KeyGroup, Vec<u8>), Vec<u8>>;
 
 /// Keyed state in memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MemoryState {
     key_groups: KeyGroupRange,
     entries: Entries,
+    /// What the snapshot that is being written has.
+    sealed: Option<Entries>,
 }
 
 impl MemoryState {
@@ -32,6 +34,7 @@ impl MemoryState {
         Self {
             key_groups,
             entries: Entries::new(),
+            sealed: None,
         }
     }
 
@@ -90,6 +93,13 @@ impl KeyedState for MemoryState {
         Ok(())
     }
 
+    fn seal(&mut self) -> Result<()> {
+        if self.sealed.is_none() {
+            self.sealed = Some(self.entries.clone());
+        }
+        Ok(())
+    }
+
     fn scan(&mut self, table: StateTable, visit: &mut Visit<'_>) -> Result<()> {
         for ((_, group, key), value) in self
             .entries
@@ -125,7 +135,7 @@ impl KeyedState for MemoryState {
 }
 
 /// What [`Harness::snapshot`] gives and [`Harness::restore`] takes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HarnessSnapshot {
     /// Keyed entries.
     pub keyed: Vec<MemoryState>,
@@ -140,6 +150,8 @@ pub struct Harness {
     out: Vec<Batch>,
     now_ms: i64,
     checkpoint: u64,
+    /// What belongs to no key, of the snapshot that is being written.
+    pending: OperatorStates,
 }
 
 /// Makes the context of an operator of a test job.
@@ -192,6 +204,7 @@ impl Harness {
             out: Vec::new(),
             now_ms: 0,
             checkpoint: 0,
+            pending: OperatorStates::default(),
         })
     }
 
@@ -221,6 +234,7 @@ impl Harness {
             out: Vec::new(),
             now_ms: 0,
             checkpoint: 0,
+            pending: OperatorStates::default(),
         })
     }
 
@@ -260,15 +274,40 @@ impl Harness {
 
     /// A barrier. Runs deferred work at once.
     pub fn snapshot(&mut self) -> Result<HarnessSnapshot> {
+        self.begin_snapshot()?;
+        self.finish_snapshot()
+    }
+
+    /// A barrier, without what may be done behind it.
+    pub fn begin_snapshot(&mut self) -> Result<()> {
         self.checkpoint += 1;
         let checkpoint = CheckpointId(self.checkpoint);
         let mut part = self.run(|operator, context| operator.snapshot(checkpoint, context))?;
         if let Some(deferred) = part.deferred {
             part.states.extend(deferred()?);
         }
+        self.pending = part.states;
+        self.state.sealed = None;
+        Ok(())
+    }
+
+    /// Writes a part of what the snapshot froze; `true` if more is left.
+    pub fn write_frozen(&mut self) -> Result<bool> {
+        let more = self.run(|operator, context| operator.write_frozen(context))?;
+        if !more {
+            self.state.seal()?;
+        }
+        Ok(more)
+    }
+
+    /// Writes the rest; gives the snapshot as of [`Self::begin_snapshot`].
+    pub fn finish_snapshot(&mut self) -> Result<HarnessSnapshot> {
+        while self.write_frozen()? {}
+        let mut sealed = MemoryState::new(self.state.key_groups);
+        sealed.entries = self.state.sealed.take().unwrap_or_default();
         Ok(HarnessSnapshot {
-            keyed: vec![self.state.clone()],
-            states: part.states,
+            keyed: vec![sealed],
+            states: std::mem::take(&mut self.pending),
         })
     }
 

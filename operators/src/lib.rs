@@ -7,6 +7,7 @@
 mod accumulator;
 mod aggregate_store;
 mod codec;
+mod dirty;
 mod fingerprint;
 mod key_table;
 #[cfg(test)]

@@ -28,6 +28,41 @@ pub fn calls(texts: &[&str]) -> Vec<v1::AggregateCall> {
     texts.iter().map(|text| call(text)).collect()
 }
 
+/// What a test does to an operator.
+pub type Step<'a> = Box<dyn Fn(&mut Harness) + 'a>;
+
+/// Rows on an input.
+pub fn rows_in<'a>(input: usize, batch: Batch) -> Step<'a> {
+    Box::new(move |harness| harness.push(input, batch.clone()).unwrap())
+}
+
+/// A watermark.
+pub fn time<'a>(watermark_ms: i64) -> Step<'a> {
+    Box::new(move |harness| {
+        harness.watermark(watermark_ms).unwrap();
+    })
+}
+
+/// Checks that a snapshot which is written while the stream goes on is the one of the barrier, that the stream does not notice,
+/// and that nothing of what changed meanwhile is missing in the next snapshot.
+pub fn assert_frozen(open: &dyn Fn() -> Harness, before: &[Step<'_>], behind: &[Step<'_>]) {
+    let (mut waiting, mut going_on) = (open(), open());
+    for step in before {
+        step(&mut waiting);
+        step(&mut going_on);
+    }
+    let expected = waiting.snapshot().unwrap();
+    going_on.begin_snapshot().unwrap();
+    for step in behind {
+        step(&mut waiting);
+        step(&mut going_on);
+        going_on.write_frozen().unwrap();
+    }
+    assert_eq!(going_on.finish_snapshot().unwrap(), expected);
+    assert_eq!(going_on.rows().unwrap(), waiting.rows().unwrap());
+    assert_eq!(going_on.snapshot().unwrap(), waiting.snapshot().unwrap());
+}
+
 /// All subtasks of one operator.
 pub struct Cluster<'a> {
     pub input: SchemaRef,

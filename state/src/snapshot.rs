@@ -29,68 +29,43 @@ impl Drop for SnapshotFolder {
     }
 }
 
-/// A cut that is not uploaded yet. Dropping it gives it up.
+/// What a sealed snapshot is made of.
+pub(crate) enum Local {
+    /// A RocksDB checkpoint in the snapshot's folder.
+    Files,
+    /// Nothing has changed since a checkpoint that is on the store.
+    Stored(Vec<v1::FileRef>),
+}
+
+/// A snapshot that was begun and is not uploaded yet. Dropping it gives it up.
 pub struct PendingSnapshot {
-    range: KeyGroupRange,
-    work: Work,
-}
-
-enum Work {
-    /// Everything is on the store already.
-    Done(Vec<v1::FileRef>),
-    Upload(Cut),
-}
-
-struct Cut {
-    checkpoint: CheckpointId,
-    savepoint: bool,
-    folder: SnapshotFolder,
-    made: Receiver<Result<()>>,
-    shared: Arc<Mutex<SharedFiles>>,
-    kept: Arc<Kept>,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) savepoint: bool,
+    pub(crate) folder: SnapshotFolder,
+    /// Hears when the snapshot is sealed and its files are there.
+    pub(crate) local: Receiver<Result<Local>>,
+    pub(crate) shared: Arc<Mutex<SharedFiles>>,
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl PendingSnapshot {
-    /// Of a state that has nothing.
-    pub(crate) fn empty(range: KeyGroupRange) -> Self {
-        Self::repeated(range, Vec::new())
-    }
-
-    /// Of a state that is on the store as it is.
-    pub(crate) fn repeated(range: KeyGroupRange, files: Vec<v1::FileRef>) -> Self {
-        Self {
-            range,
-            work: Work::Done(files),
-        }
-    }
-
-    pub(crate) fn new(
-        range: KeyGroupRange,
-        checkpoint: CheckpointId,
-        savepoint: bool,
-        folder: SnapshotFolder,
-        made: Receiver<Result<()>>,
-        (shared, kept): (Arc<Mutex<SharedFiles>>, Arc<Kept>),
-    ) -> Self {
-        Self {
-            range,
-            work: Work::Upload(Cut {
-                checkpoint,
-                savepoint,
-                folder,
-                made,
-                shared,
-                kept,
-            }),
-        }
-    }
-
     /// Waits for the local checkpoint and uploads what the store does not have. Blocks: must not run on a slot's thread nor on a
     /// thread that drives async tasks (`spawn_blocking` is right). On return all files are durable.
     pub fn run(self, uploader: &Uploader) -> Result<v1::KeyedState> {
-        let (files, uploaded_bytes) = match self.work {
-            Work::Upload(cut) => cut.run(uploader)?,
-            Work::Done(files) => (files, 0),
+        let (files, uploaded_bytes) = match self.local()? {
+            Local::Stored(files) => (files, 0),
+            Local::Files => {
+                let local = files_to_keep(&self.folder.0)?;
+                if self.savepoint {
+                    uploader.upload_savepoint(local)?
+                } else {
+                    let uploaded =
+                        uploader.upload_checkpoint(self.checkpoint, local, &self.shared)?;
+                    self.keep_copies(&uploaded.0);
+                    uploaded
+                }
+            }
         };
         Ok(v1::KeyedState {
             key_groups: Some(range_to_proto(self.range)),
@@ -98,29 +73,15 @@ impl PendingSnapshot {
             uploaded_bytes,
         })
     }
-}
 
-impl Cut {
-    fn run(self, uploader: &Uploader) -> Result<(Vec<v1::FileRef>, u64)> {
-        match self.made.recv_timeout(STUCK_AFTER) {
-            Ok(made) => made?,
-            Err(error) => {
-                return Err(StateError::Stuck {
-                    folder: self.folder.0.clone(),
-                    reason: match error {
-                        RecvTimeoutError::Timeout => "the local snapshot takes too long",
-                        RecvTimeoutError::Disconnected => "it was closed before its snapshot",
-                    },
-                });
-            }
-        }
-        let local = files_to_keep(&self.folder.0)?;
-        if self.savepoint {
-            return uploader.upload_savepoint(local);
-        }
-        let uploaded = uploader.upload_checkpoint(self.checkpoint, local, &self.shared)?;
-        self.keep_copies(&uploaded.0);
-        Ok(uploaded)
+    fn local(&self) -> Result<Local> {
+        let reason = match self.local.recv_timeout(STUCK_AFTER) {
+            Ok(local) => return local,
+            Err(RecvTimeoutError::Timeout) => "the local snapshot takes too long",
+            Err(RecvTimeoutError::Disconnected) => "it was closed before its snapshot",
+        };
+        let folder = self.folder.0.clone();
+        Err(StateError::Stuck { folder, reason })
     }
 
     fn keep_copies(&self, files: &[v1::FileRef]) {

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use weir_dataflow::{Result as DataResult, SnapshotTarget};
 use crate::db::Db;
 use crate::local_copies::{Kept, LocalCopies};
 use crate::memory::StateMemory;
-use crate::snapshot::{PendingSnapshot, SnapshotFolder};
+use crate::snapshot::{Local, PendingSnapshot, SnapshotFolder};
 use crate::upload::SharedFiles;
 use crate::writer::Writer;
 use crate::{Result, StateError};
@@ -51,6 +52,15 @@ pub struct RocksState {
     unchanged_since: Option<CheckpointId>,
     /// Numbers the local folders of snapshots: an aborted checkpoint's may still be uploading.
     snapshots: u64,
+    /// The snapshot that was begun and that further writes still belong to.
+    open_snapshot: Option<OpenSnapshot>,
+}
+
+struct OpenSnapshot {
+    checkpoint: CheckpointId,
+    savepoint: bool,
+    folder: PathBuf,
+    local: SyncSender<Result<Local>>,
 }
 
 impl std::fmt::Debug for RocksState {
@@ -70,6 +80,7 @@ impl RocksState {
             shared: Arc::default(),
             unchanged_since: None,
             snapshots: 0,
+            open_snapshot: None,
         })
     }
 
@@ -87,37 +98,68 @@ impl RocksState {
             kept: Arc::new(kept),
             unchanged_since,
             snapshots: 0,
+            open_snapshot: None,
         })
     }
 
-    /// The cut: the snapshot has all writes before this call and none after. Takes no I/O; the rest is done by
+    /// Begins a snapshot of what was written and what will be, up to [`KeyedState::seal`]. Takes no I/O; the rest is done by
     /// [`PendingSnapshot::run`] on a thread that may block, while this state goes on being written.
     pub fn snapshot(
         &mut self,
         checkpoint: CheckpointId,
         target: &SnapshotTarget,
     ) -> Result<PendingSnapshot> {
+        self.seal_snapshot()?;
         let savepoint = matches!(target, SnapshotTarget::Savepoint(_));
-        let range = self.options.key_groups;
-        let Some(writer) = &self.writer else {
-            return Ok(PendingSnapshot::empty(range));
-        };
         if !savepoint {
-            let last = self.unchanged_since.replace(checkpoint);
-            let mut shared = self.shared.lock();
-            if let Some(files) = last.and_then(|last| shared.repeat(last, checkpoint)) {
-                return Ok(PendingSnapshot::repeated(range, files));
-            }
-            shared.begin(checkpoint);
+            self.shared.lock().begin(checkpoint);
         }
         self.snapshots += 1;
-        let name = format!("snapshot-{}", self.snapshots);
-        let folder = SnapshotFolder(self.options.folder.join(name));
-        let made = writer.checkpoint(folder.0.clone())?;
-        let files = (Arc::clone(&self.shared), Arc::clone(&self.kept));
-        Ok(PendingSnapshot::new(
-            range, checkpoint, savepoint, folder, made, files,
-        ))
+        let folder = format!("snapshot-{}", self.snapshots);
+        let folder = self.options.folder.join(folder);
+        let (sender, local) = sync_channel(1);
+        self.open_snapshot = Some(OpenSnapshot {
+            checkpoint,
+            savepoint,
+            folder: folder.clone(),
+            local: sender,
+        });
+        Ok(PendingSnapshot {
+            range: self.options.key_groups,
+            checkpoint,
+            savepoint,
+            folder: SnapshotFolder(folder),
+            local,
+            shared: Arc::clone(&self.shared),
+            kept: Arc::clone(&self.kept),
+        })
+    }
+
+    fn seal_snapshot(&mut self) -> Result<()> {
+        let Some(open) = self.open_snapshot.take() else {
+            return Ok(());
+        };
+        let stored = match &self.writer {
+            None => {
+                self.shared.lock().abort(open.checkpoint);
+                Some(Vec::new())
+            }
+            Some(_) if open.savepoint => None,
+            Some(_) => {
+                let last = self.unchanged_since.replace(open.checkpoint);
+                last.and_then(|last| self.shared.lock().repeat(last, open.checkpoint))
+            }
+        };
+        match (stored, &self.writer) {
+            (None, Some(writer)) => writer.checkpoint(open.folder, open.local),
+            (stored, _) => {
+                // Nobody listens if the snapshot was given up.
+                let _ = open
+                    .local
+                    .try_send(Ok(Local::Stored(stored.unwrap_or_default())));
+                Ok(())
+            }
+        }
     }
 
     /// The checkpoint is complete: later ones may share its files. Unknown ids and savepoints' are passed over.
@@ -178,6 +220,14 @@ impl KeyedState for RocksState {
     }
 
     fn write(&mut self, writes: StateWrites) -> DataResult<()> {
+        self.write_behind(writes)?;
+        if let Some(writer) = &mut self.writer {
+            writer.show();
+        }
+        Ok(())
+    }
+
+    fn write_behind(&mut self, writes: StateWrites) -> DataResult<()> {
         if writes.is_empty() {
             return Ok(());
         }
@@ -192,6 +242,14 @@ impl KeyedState for RocksState {
         };
         self.unchanged_since = None;
         Ok(writer.write(writes)?)
+    }
+
+    fn has_room(&self) -> bool {
+        self.writer.as_ref().is_none_or(Writer::has_room)
+    }
+
+    fn seal(&mut self) -> DataResult<()> {
+        Ok(self.seal_snapshot()?)
     }
 
     fn scan(&mut self, table: StateTable, visit: &mut Visit<'_>) -> DataResult<()> {

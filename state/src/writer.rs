@@ -2,11 +2,14 @@
 //! RocksDB checkpoint happen here, so the slot's thread waits for neither, and the checkpoint has exactly what was written
 //! before the mark.
 //!
+//! Reads wait for the writes that they have to see, and for no more: what is written behind a barrier is in the operator's memory
+//! anyway.
+//!
 //! The queue is bounded in bytes. After an error nothing more is written; every later call gets the error.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +20,7 @@ use weir_dataflow::state::StateWrites;
 
 use crate::db::Db;
 use crate::memory::StateMemory;
+use crate::snapshot::Local;
 use crate::{Result, StateError};
 
 /// Bytes that may wait to be written; one larger write may wait alone.
@@ -31,7 +35,7 @@ enum Command {
     },
     Checkpoint {
         to: PathBuf,
-        done: SyncSender<Result<()>>,
+        done: SyncSender<Result<Local>>,
     },
 }
 
@@ -57,6 +61,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     /// Number of writes that were handed over.
     enqueued: u64,
+    /// So many of them are to be seen by reads.
+    visible: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -97,6 +103,7 @@ impl Writer {
         Ok(Self {
             shared,
             enqueued: 0,
+            visible: 0,
             thread: Some(thread),
         })
     }
@@ -116,26 +123,35 @@ impl Writer {
         Ok(())
     }
 
-    /// Marks the cut: `to` becomes a RocksDB checkpoint of all writes before this call. The receiver hears when it is there.
-    pub(crate) fn checkpoint(&self, to: PathBuf) -> Result<Receiver<Result<()>>> {
-        let (done, receiver) = sync_channel(1);
+    /// Reads are to see all writes so far.
+    pub(crate) fn show(&mut self) {
+        self.visible = self.enqueued;
+    }
+
+    /// A write of a moderate size would not wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.queue.lock().bytes <= QUEUE_BYTES / 2
+    }
+
+    /// Marks the cut: `to` becomes a RocksDB checkpoint of all writes before this call. `done` is told when it is there.
+    pub(crate) fn checkpoint(&self, to: PathBuf, done: SyncSender<Result<Local>>) -> Result<()> {
         let mut queue = self.shared.queue.lock();
         if let Some(error) = &queue.failed {
             return Err(error.clone());
         }
         queue.commands.push_back(Command::Checkpoint { to, done });
         self.shared.changed.notify_all();
-        Ok(receiver)
+        Ok(())
     }
 
-    /// The database, when all writes so far are in it. Does not wait for checkpoints after the last write.
+    /// The database, when all writes that reads are to see are in it. Does not wait for checkpoints after the last of them.
     pub(crate) fn settled(&self) -> Result<&Db> {
         {
             let mut queue = self.shared.queue.lock();
-            let enqueued = self.enqueued;
+            let visible = self.visible;
             self.shared
                 .wait(&mut queue, "a write takes too long", |queue| {
-                    queue.applied >= enqueued
+                    queue.applied >= visible
                 })?;
         }
         match self.shared.db.get() {
@@ -184,7 +200,7 @@ impl Shared {
                     Err(error) => return self.fail(error),
                 },
                 Command::Checkpoint { to, done } => {
-                    let made = checkpoint(db, &to);
+                    let made = checkpoint(db, &to).map(|()| Local::Files);
                     if done.send(made).is_err() {
                         // The snapshot was given up meanwhile; the folder is nobody's.
                         let _ = std::fs::remove_dir_all(&to);

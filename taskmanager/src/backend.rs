@@ -17,7 +17,7 @@ pub type Upload = Deferred<v1::KeyedState>;
 
 /// Keyed state with its part in checkpoints.
 pub trait KeyedBackend: KeyedState {
-    /// Freezes what is there, quickly; `None` if there is no keyed state.
+    /// Begins a snapshot of all that is written up to [`KeyedState::seal`], quickly; `None` if there is no keyed state.
     fn snapshot(
         &mut self,
         checkpoint: CheckpointId,
@@ -161,6 +161,18 @@ impl KeyedState for RocksBackend {
 
     fn write(&mut self, writes: StateWrites) -> Result<()> {
         self.state.write(writes)
+    }
+
+    fn write_behind(&mut self, writes: StateWrites) -> Result<()> {
+        self.state.write_behind(writes)
+    }
+
+    fn has_room(&self) -> bool {
+        self.state.has_room()
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        self.state.seal()
     }
 
     fn scan(&mut self, table: StateTable, visit: &mut Visit<'_>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The operators of one subtask, calling each other directly.
 
+use std::time::Instant;
+
 use weir_common::ids::CheckpointId;
 use weir_dataflow::{
     Batch, Context, Deferred, KeyedState, Operator, OperatorInfo, Output, Result, SnapshotPart,
@@ -17,6 +19,8 @@ pub struct ChainedOperator {
     pub operator: Box<dyn Operator>,
     /// Its keyed state, or the lack of one.
     pub state: Box<dyn KeyedBackend>,
+    /// What its last snapshot froze is not all written.
+    pub writing: bool,
 }
 
 /// What an operator has at a cut, before its files are uploaded.
@@ -84,6 +88,22 @@ impl ChainedOperator {
             now_ms,
         };
         call(self.operator.as_mut(), &mut context)
+    }
+
+    /// Writes a part of what the snapshot froze; after the last one the snapshot is sealed.
+    fn write_frozen(
+        &mut self,
+        rest: &mut [Self],
+        outputs: &mut Outputs,
+        now_ms: i64,
+    ) -> Result<()> {
+        self.writing = self.run(rest, outputs, now_ms, |operator, context| {
+            operator.write_frozen(context)
+        })?;
+        if self.writing {
+            return Ok(());
+        }
+        self.state.seal()
     }
 }
 
@@ -171,28 +191,64 @@ impl Chain {
         self.each(now_ms, |operator, context| operator.end_of_data(context))
     }
 
-    /// The cut through all operators, the synchronous part of it.
+    /// The cut through all operators, the synchronous part of it. If the one before is not all written, that is waited for.
     pub fn snapshot(
         &mut self,
         checkpoint: CheckpointId,
         target: &SnapshotTarget,
         now_ms: i64,
     ) -> Result<Vec<OperatorCut>> {
+        self.write_all_frozen(now_ms)?;
         let mut cuts = Vec::with_capacity(self.operators.len());
         let mut rest = self.operators.as_mut_slice();
         while let Some((operator, behind)) = rest.split_first_mut() {
             let part = operator.run(behind, &mut self.outputs, now_ms, |operator, context| {
                 operator.snapshot(checkpoint, context)
             })?;
+            let keyed = operator.state.snapshot(checkpoint, target)?;
+            operator.write_frozen(behind, &mut self.outputs, now_ms)?;
             cuts.push(OperatorCut {
                 info: operator.info.clone(),
                 state_schema: operator.operator.state_schema(),
                 part,
-                keyed: operator.state.snapshot(checkpoint, target)?,
+                keyed,
             });
             rest = behind;
         }
         Ok(cuts)
+    }
+
+    /// What the last snapshot froze is not all written.
+    pub fn is_writing(&self) -> bool {
+        self.operators.iter().any(|operator| operator.writing)
+    }
+
+    /// Writes of what the last snapshot froze as much as can be done until `deadline` without waiting; whether that was anything.
+    pub fn write_frozen(&mut self, now_ms: i64, deadline: Instant) -> Result<bool> {
+        let mut wrote = false;
+        let mut rest = self.operators.as_mut_slice();
+        while let Some((operator, behind)) = rest.split_first_mut() {
+            while operator.writing && operator.state.has_room() {
+                if wrote && Instant::now() >= deadline {
+                    return Ok(true);
+                }
+                operator.write_frozen(behind, &mut self.outputs, now_ms)?;
+                wrote = true;
+            }
+            rest = behind;
+        }
+        Ok(wrote)
+    }
+
+    fn write_all_frozen(&mut self, now_ms: i64) -> Result<()> {
+        let mut rest = self.operators.as_mut_slice();
+        while let Some((operator, behind)) = rest.split_first_mut() {
+            while operator.writing {
+                operator.write_frozen(behind, &mut self.outputs, now_ms)?;
+            }
+            rest = behind;
+        }
+        Ok(())
     }
 
     /// The checkpoint is complete; gives the commits.

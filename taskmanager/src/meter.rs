@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use weir_common::ids::{JobId, SubtaskId};
 use weir_common::metric_names as names;
 use weir_proto::v1;
@@ -50,6 +50,7 @@ pub struct Meter {
     watermark_lag: Gauge,
     state_bytes: AtomicU64,
     state_gauge: Gauge,
+    sync: Histogram,
 }
 
 /// Time in whole milliseconds, without losing what is shorter.
@@ -102,6 +103,7 @@ impl Meter {
             watermark_lag: gauge!(names::WATERMARK_LAG, &labels),
             state_bytes: AtomicU64::new(0),
             state_gauge: gauge!(names::STATE_BYTES, &labels),
+            sync: histogram!(names::CHECKPOINT_SYNC, &labels[..2]),
         }
     }
 
@@ -155,6 +157,11 @@ impl Meter {
     pub fn set_state_bytes(&self, bytes: u64) {
         self.state_bytes.store(bytes, Ordering::Relaxed);
         self.state_gauge.set(bytes as f64);
+    }
+
+    /// How long a barrier held the stream up.
+    pub fn record_cut(&self, time: Duration) {
+        self.sync.record(time.as_secs_f64() * 1000.0);
     }
 
     /// For a heartbeat.

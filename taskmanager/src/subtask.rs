@@ -3,6 +3,7 @@
 //! Invariants: nothing here blocks; no input is taken while an output waits for room or an operator can take nothing; a barrier goes on
 //! only after every operator has been cut. A barrier that overtakes is no input: it cuts a subtask that can take no rows, too.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use crate::meter::Meter;
 
 /// Elements (or polls of a source) that one step takes before the slot's other subtasks have their turn.
 const ELEMENTS_PER_STEP: usize = 8;
+/// Behind a barrier, writing what it froze takes as long as the stream's own work in a step, within these bounds: neither of
+/// the two starves, and nobody waits long for either.
+const WRITING: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(8);
 /// How often operators learn of processing time.
 const TICK_MS: i64 = 100;
 
@@ -173,7 +177,9 @@ impl Subtask {
         let started = Instant::now();
         self.meter
             .add_waiting(started - self.step_ended, self.was_blocked);
-        let progress = self.turn();
+        let progress = self
+            .turn()
+            .and_then(|progress| self.write_frozen(progress, started));
         let (rows, bytes) = self.chain.outputs.take_counts();
         self.meter.count_out(rows, bytes);
         self.step_ended = Instant::now();
@@ -185,6 +191,17 @@ impl Subtask {
                 .add_waiting(self.step_ended - started, self.was_blocked);
         }
         progress
+    }
+
+    /// What the last barrier froze goes to the state, also while the outputs are full.
+    fn write_frozen(&mut self, progress: Progress, started: Instant) -> Result<Progress> {
+        if !self.chain.is_writing() {
+            return Ok(progress);
+        }
+        let now = Instant::now();
+        let time = (now - started).clamp(*WRITING.start(), *WRITING.end());
+        let wrote = self.chain.write_frozen(self.clock.now_ms(), now + time)?;
+        Ok(if wrote { Progress::Busy } else { progress })
     }
 
     fn turn(&mut self) -> Result<Progress> {
@@ -390,11 +407,12 @@ impl Subtask {
             .broadcast(&Element::Barrier(barrier.clone()))?;
         // What waits for room goes ahead with the barrier, if that overtakes.
         self.chain.outputs.flush(self.clock.now_ms())?;
-        let sync_ms = millis(started.elapsed());
+        let sync = started.elapsed();
+        self.meter.record_cut(sync);
         self.tell(EventKind::Cut(Cut {
             barrier,
             operators,
-            sync_ms,
+            sync_ms: millis(sync),
             alignment_ms,
             in_flight,
         }))

@@ -7,11 +7,13 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
+use weir_common::key_group::KeyGroup;
 use weir_dataflow::{Error, Result};
 
 use super::column::Weights;
 use super::values::{Layout, Values, bytes_at, from_floats, from_ints, from_wide};
 use crate::codec::{Reader, put_signed};
+use crate::dirty::DirtySet;
 
 /// No entry: the row does not count for any variant.
 pub const NO_ENTRY: u32 = u32::MAX;
@@ -39,9 +41,8 @@ pub struct DistinctSet {
     groups: Vec<u32>,
     values: Raw,
     marks: Marks,
-    /// Entries that are not in the state as they are here: each one once, flagged in `dirty`.
-    changed: Vec<u32>,
-    dirty: Vec<bool>,
+    /// Entries that are not in the state as they are here.
+    dirty: DirtySet,
 }
 
 impl Raw {
@@ -144,8 +145,7 @@ impl DistinctSet {
             groups: Vec::new(),
             values: Raw::empty(data_type),
             marks,
-            changed: Vec::new(),
-            dirty: Vec::new(),
+            dirty: DirtySet::default(),
         }
     }
 
@@ -193,7 +193,7 @@ impl DistinctSet {
             }
         }
         let length = self.groups.len();
-        self.dirty.resize(length, false);
+        self.dirty.grow(length);
         match &mut self.marks {
             Marks::Bits { stride, bits } => bits.resize(length * *stride, 0),
             Marks::Counts { stride, counts } => counts.resize(length * *stride, 0),
@@ -213,9 +213,8 @@ impl DistinctSet {
                 }
                 let (change, dirty) = self.marks.add(*id as usize, variant, weight);
                 *delta = change;
-                if dirty && !self.dirty[*id as usize] {
-                    self.dirty[*id as usize] = true;
-                    self.changed.push(*id);
+                if dirty {
+                    self.dirty.mark(*id);
                 }
             }
         }
@@ -285,11 +284,26 @@ impl DistinctSet {
         }
     }
 
-    /// Entries that are not in the state as they are here; all count as written afterwards.
-    pub fn drain_changes(&mut self) -> Vec<u32> {
-        let ids = std::mem::take(&mut self.changed);
-        ids.iter().for_each(|id| self.dirty[*id as usize] = false);
-        ids
+    /// Freezes what changed. What was frozen before must be written.
+    pub fn freeze(&mut self) {
+        self.dirty.freeze();
+    }
+
+    /// Something frozen is left.
+    pub fn is_frozen(&self) -> bool {
+        self.dirty.is_frozen()
+    }
+
+    /// As [`DirtySet::thaw`].
+    pub fn thaw(&mut self, id: u32) -> bool {
+        self.dirty.thaw(id)
+    }
+
+    /// As [`DirtySet::take_frozen`]; `group_of` knows the key group of a slot.
+    pub fn take_frozen(&mut self, limit: usize, group_of: impl Fn(u32) -> KeyGroup) -> Vec<u32> {
+        let groups = &self.groups;
+        self.dirty
+            .take_frozen(limit, |id| group_of(groups[id as usize]))
     }
 
     /// All entries: groups, values, and for each variant whether the value is in it.
@@ -314,8 +328,7 @@ impl DistinctSet {
             + marks
             + self.groups.capacity() * 4
             + self.index.capacity() * 6
-            + self.changed.capacity() * 4
-            + self.dirty.capacity()
+            + self.dirty.memory()
     }
 }
 

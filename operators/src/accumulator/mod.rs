@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use weir_dataflow::{Error, Result};
 
 pub use column::{Column, Weights};
-pub use distinct::DistinctSet;
+pub use distinct::{DistinctSet, NO_ENTRY};
 pub use plan::{AggregatePlan, PlanInput};
 pub use result::results;
 
@@ -34,6 +34,13 @@ pub struct Prepared {
     entries: Vec<Vec<u32>>,
     /// First entry of each distinct set that this batch made: from it on, stored marks are to be loaded.
     pub first_new: Vec<u32>,
+}
+
+impl Prepared {
+    /// Entry of each row in each distinct set, [`NO_ENTRY`] where the row does not count.
+    pub fn entries(&self) -> &[Vec<u32>] {
+        &self.entries
+    }
 }
 
 impl Accumulators {
@@ -192,6 +199,11 @@ impl Accumulators {
         self.columns
             .iter_mut()
             .try_for_each(|column| column.decode(slot as usize, reader))
+    }
+
+    /// The columns, by primitive.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
     }
 
     /// The columns, by primitive.

@@ -28,6 +28,10 @@ pub struct Multiset {
     data_type: DataType,
     groups: Vec<BTreeMap<Item, i64>>,
     changed: BTreeSet<(u32, Item)>,
+    /// What a snapshot has frozen of `changed`, and is as it was.
+    frozen: BTreeSet<(u32, Item)>,
+    /// Frozen values that have changed since, with the counts that they had.
+    thawed: Vec<(u32, Item, i64)>,
     items: usize,
 }
 
@@ -44,6 +48,8 @@ impl Multiset {
             data_type,
             groups: Vec::new(),
             changed: BTreeSet::new(),
+            frozen: BTreeSet::new(),
+            thawed: Vec::new(),
             items: 0,
         }
     }
@@ -57,8 +63,11 @@ impl Multiset {
     pub fn reset(&mut self, slot: usize) {
         let values = std::mem::take(&mut self.groups[slot]);
         self.items -= values.len();
-        self.changed
-            .extend(values.into_keys().map(|item| (slot as u32, item)));
+        for (item, count) in values {
+            let entry = (slot as u32, item);
+            self.thaw(&entry, count);
+            self.changed.insert(entry);
+        }
     }
 
     /// Adds a row's value `times` times (takes it away if negative).
@@ -69,7 +78,11 @@ impl Multiset {
             Values::Wide(values) => Item::Wide(values[row]),
             Values::Bytes { offsets, bytes } => Item::Bytes(bytes_at(offsets, bytes, row).into()),
         };
-        self.changed.insert((slot as u32, item.clone()));
+        let entry = (slot as u32, item);
+        let count = self.groups[slot].get(&entry.1).copied();
+        self.thaw(&entry, count.unwrap_or_default());
+        let item = entry.1.clone();
+        self.changed.insert(entry);
         let group = &mut self.groups[slot];
         let before = group.len();
         let count = group.entry(item.clone()).or_default();
@@ -131,17 +144,38 @@ impl Multiset {
         }
     }
 
-    /// What changed since the last call: slot, the value's bytes, and its count (0: it is gone).
-    pub fn drain_changes(&mut self) -> Vec<(u32, Vec<u8>, i64)> {
-        let changed = std::mem::take(&mut self.changed);
-        let entry = |(slot, item): (u32, Item)| {
-            let count = self.groups[slot as usize]
-                .get(&item)
-                .copied()
-                .unwrap_or_default();
-            (slot, item.to_bytes(), count)
-        };
-        changed.into_iter().map(entry).collect()
+    /// A value is about to change: if it is frozen, what it was is set aside.
+    fn thaw(&mut self, entry: &(u32, Item), count: i64) {
+        if !self.frozen.is_empty() && self.frozen.remove(entry) {
+            self.thawed.push((entry.0, entry.1.clone(), count));
+        }
+    }
+
+    /// Freezes what changed. What was frozen before must be written.
+    pub fn freeze(&mut self) {
+        debug_assert!(!self.is_frozen(), "frozen twice");
+        self.frozen = std::mem::take(&mut self.changed);
+    }
+
+    /// Something frozen is left.
+    pub fn is_frozen(&self) -> bool {
+        !self.frozen.is_empty() || !self.thawed.is_empty()
+    }
+
+    /// At most `limit` frozen values: slot, the value's bytes, and its count at the freeze (0: it was gone).
+    pub fn take_frozen(&mut self, limit: usize) -> Vec<(u32, Vec<u8>, i64)> {
+        let rest = self.thawed.len().saturating_sub(limit);
+        let thawed = self.thawed.drain(rest..);
+        let mut taken: Vec<_> = thawed
+            .map(|(slot, item, count)| (slot, item.to_bytes(), count))
+            .collect();
+        while taken.len() < limit
+            && let Some((slot, item)) = self.frozen.pop_first()
+        {
+            let count = self.groups[slot as usize].get(&item).copied();
+            taken.push((slot, item.to_bytes(), count.unwrap_or_default()));
+        }
+        taken
     }
 
     /// An entry of keyed state.
@@ -155,7 +189,8 @@ impl Multiset {
 
     /// Bytes in memory, roughly.
     pub fn memory(&self) -> usize {
-        self.groups.capacity() * 24 + self.items * 64 + self.changed.len() * 64
+        let changed = self.changed.len() + self.frozen.len() + self.thawed.len();
+        self.groups.capacity() * 24 + (self.items + changed) * 64
     }
 }
 

@@ -11,13 +11,13 @@ use weir_common::ids::CheckpointId;
 use weir_common::key_group::hash_key;
 use weir_dataflow::key::{EncodedKeys, KeyEncoder};
 use weir_dataflow::{
-    Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart, StateWrites,
+    Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart,
 };
 use weir_proto::v1;
 use weir_proto::v1::window_aggregate::Phase;
 
 use crate::accumulator::{AggregatePlan, PlanInput, results};
-use crate::aggregate_store::{AggregateStore, DISTINCT, GROUPS, MULTISETS};
+use crate::aggregate_store::{AggregateStore, DISTINCT, FROZEN_ENTRIES, GROUPS, MULTISETS};
 use crate::fingerprint;
 use changelog::Touched;
 
@@ -165,9 +165,7 @@ impl Operator for GroupAggregateOperator {
             .out
             .emit(changes.changelog(&keys, &open.output, spec.emit_update_before)?)?;
         if open.is_over_budget() {
-            open.flush(context.state)?;
-            open.store.spill()?;
-            open.forget_slots();
+            open.spill(context.state)?;
         }
         Ok(())
     }
@@ -191,14 +189,21 @@ impl Operator for GroupAggregateOperator {
         if spec.phase() == Phase::Local {
             return Ok(SnapshotPart::default());
         }
-        open.flush(context.state)?;
-        if open.store.is_mostly_dead() {
-            open.store.spill()?;
-            open.forget_slots();
-        }
+        open.store.freeze();
         let mut part = SnapshotPart::default();
         fingerprint::put(&mut part.states, Bytes::from(open.fingerprint.clone()));
         Ok(part)
+    }
+
+    fn write_frozen(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let (_, open) = self.opened()?;
+        if open.store.write_frozen(FROZEN_ENTRIES, context.state)? {
+            return Ok(true);
+        }
+        if open.store.is_mostly_dead() {
+            open.spill(context.state)?;
+        }
+        Ok(false)
     }
 
     fn state_schema(&self) -> String {
@@ -237,10 +242,14 @@ fn restore(store: &mut AggregateStore, budget: usize, state: &mut dyn KeyedState
 }
 
 impl Open {
-    fn flush(&mut self, state: &mut dyn KeyedState) -> Result<()> {
-        let mut writes = StateWrites::default();
-        self.store.flush(&mut writes, state)?;
-        state.write(writes)
+    /// Writes what changed, and keeps nothing in memory.
+    fn spill(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+        self.store.write_all_frozen(state)?;
+        state.seal()?;
+        self.store.flush(state)?;
+        self.store.spill()?;
+        self.forget_slots();
+        Ok(())
     }
 
     fn is_over_budget(&self) -> bool {

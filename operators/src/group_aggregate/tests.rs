@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use weir_dataflow::testing::{Harness, batch, schema};
 
 use super::*;
-use crate::testing::{Cluster, calls};
+use crate::testing::{Cluster, assert_frozen, calls, rows_in};
 
 fn input() -> SchemaRef {
     schema(&[
@@ -363,8 +363,67 @@ fn check(batches: Vec<Vec<(Row, bool)>>, retracts: bool, memory_bytes: usize, re
     }
 }
 
+#[test]
+fn a_barrier_writes_no_more_for_more_keys() {
+    let mut harness = open(&spec(&["COUNT", "COUNT DISTINCT 1", "MAX 1"], true));
+    for first in [0, 1000, 2000] {
+        let rows: Vec<String> = (first..first + 1000)
+            .map(|k| format!("{k} {k} x true 0"))
+            .collect();
+        push(&mut harness, &rows.join("\n"));
+    }
+    harness.begin_snapshot().unwrap();
+    assert_eq!(harness.state_entries(), 0);
+    let (mut written, mut parts) = (0, 0);
+    while harness.write_frozen().unwrap() {
+        assert!(harness.state_entries() - written <= FROZEN_ENTRIES);
+        written = harness.state_entries();
+        parts += 1;
+    }
+    assert_eq!(harness.state_entries(), 9000);
+    assert!(parts > 9000 / FROZEN_ENTRIES, "{parts}");
+}
+
+/// Batches; retractions are of rows before them that are still there.
+fn changelog(batches: Vec<Vec<(Row, bool)>>, retracts: bool) -> Vec<Batch> {
+    let mut live: Vec<Row> = Vec::new();
+    let mut line = |(row, remove): (Row, bool)| {
+        if retracts && remove && !live.is_empty() {
+            format!("-D {}", text(&live.swap_remove(live.len() / 2)))
+        } else {
+            live.push(row);
+            format!("+I {}", text(&row))
+        }
+    };
+    let mut lines = |rows: Vec<(Row, bool)>| rows.into_iter().map(&mut line).collect::<Vec<_>>();
+    let batches = batches.into_iter().map(|rows| lines(rows).join("\n"));
+    batches
+        .map(|lines| batch(&input(), &lines).unwrap())
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_comes_behind_a_barrier_is_not_in_its_snapshot(
+        batches in prop::collection::vec(prop::collection::vec((row(), any::<bool>()), 1..20), 2..8),
+        barrier in 1usize..7,
+        retracts: bool,
+        spills: bool,
+    ) {
+        let spec = spec(&AGGREGATES, retracts);
+        let open = || {
+            let mut context = weir_dataflow::testing::open_context(vec![input()], output(&spec), 0, 1);
+            context.memory_bytes = if spills { 1 } else { 64 << 20 };
+            let operator = Box::new(GroupAggregateOperator::new(&spec).unwrap());
+            Harness::open_with(operator, context).unwrap()
+        };
+        let batches = changelog(batches, retracts).into_iter();
+        let mut before: Vec<_> = batches.map(|batch| rows_in(0, batch)).collect();
+        let behind = before.split_off(barrier.min(before.len()));
+        assert_frozen(&open, &before, &behind);
+    }
 
     #[test]
     fn any_changelog_gives_what_its_rows_give(

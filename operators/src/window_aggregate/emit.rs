@@ -58,7 +58,7 @@ impl Open {
         watermark: i64,
         context: &mut Context<'_>,
     ) -> Result<()> {
-        while let Some(window) = self.slices.next_complete(watermark) {
+        while let Some(window) = self.slices.next_complete(watermark, context.state)? {
             let merged = self.slices.merge(window, context.state)?;
             let due = self.slices.due(window, &merged.keys);
             for slots in due.chunks(BATCH_ROWS) {

@@ -28,6 +28,7 @@ use weir_proto::v1;
 use weir_proto::v1::window_aggregate::Phase;
 
 use crate::accumulator::{AggregatePlan, PlanInput};
+use crate::aggregate_store::FROZEN_ENTRIES;
 use crate::fingerprint;
 use slices::Slices;
 use slicing::{Slicing, Span};
@@ -243,9 +244,14 @@ impl Operator for WindowAggregateOperator {
             open.emit_partials(i64::MAX, context)?;
             return Ok(part);
         }
-        open.slices.flush(context.state)?;
+        open.slices.freeze(context.state)?;
         fingerprint::put(&mut part.states, Bytes::from(open.fingerprint.clone()));
         Ok(part)
+    }
+
+    fn write_frozen(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let (_, open) = self.opened()?;
+        open.slices.write_frozen(FROZEN_ENTRIES, context.state)
     }
 
     fn state_schema(&self) -> String {

@@ -32,6 +32,8 @@ pub struct Slices {
     /// Deletions of slices that are done with.
     done: StateWrites,
     saved_progress: i64,
+    /// Slices of which something is frozen.
+    frozen: Vec<Span>,
 }
 
 /// The groups of a window.
@@ -67,6 +69,7 @@ impl Slices {
             ahead: BTreeMap::new(),
             done: StateWrites::default(),
             saved_progress: i64::MIN,
+            frozen: Vec::new(),
         }
     }
 
@@ -111,24 +114,28 @@ impl Slices {
     }
 
     /// The next window that is complete at `watermark`, oldest first. The caller fires it, then calls this again; `None`: that was all.
-    pub fn next_complete(&mut self, watermark: i64) -> Option<Span> {
-        loop {
-            let (slice, store) = self.slices.first_key_value()?;
+    pub fn next_complete(
+        &mut self,
+        watermark: i64,
+        state: &mut dyn KeyedState,
+    ) -> Result<Option<Span>> {
+        let one_slice = self.is_one_slice();
+        while let Some(mut first) = self.slices.first_entry() {
             // Where a window is one slice, what is here has not fired: two of them may end together.
-            let progress = if self.is_one_slice() {
-                i64::MIN
-            } else {
-                self.progress
-            };
-            match self.slicing.next_window(*slice, progress) {
-                Some(window) if window.end.saturating_sub(1) <= watermark => return Some(window),
-                Some(_) => return None,
+            let progress = if one_slice { i64::MIN } else { self.progress };
+            match self.slicing.next_window(*first.key(), progress) {
+                Some(window) if window.end.saturating_sub(1) <= watermark => {
+                    return Ok(Some(window));
+                }
+                Some(_) => return Ok(None),
                 None => {
-                    store.delete(&mut self.done);
-                    self.slices.pop_first();
+                    first.get_mut().write_all_frozen(state)?;
+                    first.get().delete(&mut self.done);
+                    first.remove();
                 }
             }
         }
+        Ok(None)
     }
 
     /// A window of [`Self::next_complete`] was emitted.
@@ -147,6 +154,7 @@ impl Slices {
         if self.is_one_slice()
             && let Some(mut store) = self.slices.remove(&window)
         {
+            store.write_all_frozen(state)?;
             store.load_rest(state)?;
             store.delete(&mut self.done);
             let (keys, accumulators) = store.into_parts();
@@ -225,8 +233,8 @@ impl Slices {
         self.slices.values().any(AggregateStore::is_full)
     }
 
-    /// Writes what changed.
-    pub fn flush(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+    /// Freezes what changed, for [`Self::write_frozen`]. What was frozen before must be written.
+    pub fn freeze(&mut self, state: &mut dyn KeyedState) -> Result<()> {
         let mut writes = std::mem::take(&mut self.done);
         if self.progress != self.saved_progress {
             self.saved_progress = self.progress;
@@ -241,20 +249,47 @@ impl Slices {
                 writes.put(PROGRESS, group, Vec::new(), value);
             }
         }
-        for store in self.slices.values_mut() {
-            store.flush(&mut writes, state)?;
+        for (slice, store) in &mut self.slices {
+            store.freeze();
+            if store.is_frozen() {
+                self.frozen.push(*slice);
+            }
         }
-        if writes.is_empty() {
-            Ok(())
-        } else {
-            state.write(writes)
+        state.write_behind(writes)
+    }
+
+    /// Writes about `limit` of the frozen entries; `true` if more are left.
+    pub fn write_frozen(&mut self, limit: usize, state: &mut dyn KeyedState) -> Result<bool> {
+        while let Some(slice) = self.frozen.last() {
+            // One that is done with was written then.
+            match self.slices.get_mut(slice) {
+                Some(store) if store.is_frozen() => {
+                    store.write_frozen(limit, state)?;
+                    return Ok(true);
+                }
+                _ => self.frozen.pop(),
+            };
         }
+        Ok(false)
     }
 
     /// Writes what changed, and keeps nothing of it in memory.
     pub fn spill(&mut self, state: &mut dyn KeyedState) -> Result<()> {
-        self.flush(state)?;
-        self.slices.values_mut().try_for_each(AggregateStore::spill)
+        self.write_all_frozen(state)?;
+        state.seal()?;
+        self.freeze(state)?;
+        self.write_all_frozen(state)?;
+        self.slices
+            .values_mut()
+            .try_for_each(AggregateStore::spill)?;
+        // Now reads have to see all that.
+        state.write(StateWrites::default())
+    }
+
+    fn write_all_frozen(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+        self.frozen.clear();
+        let mut stores = self.slices.values_mut();
+        stores.try_for_each(|store| store.write_all_frozen(state))
     }
 
     /// Finds the slices of the state; reads them if they fit in `budget` bytes.

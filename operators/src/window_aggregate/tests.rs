@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use weir_dataflow::testing::{Harness, HarnessSnapshot, batch, open_context, schema};
 
 use super::*;
-use crate::testing::{Cluster, calls};
+use crate::testing::{Cluster, assert_frozen, calls, rows_in, time};
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
@@ -438,5 +438,36 @@ proptest! {
     #[test]
     fn two_phases_give_what_one_gives(window in windows(), batches in batches(), restarts: bool) {
         check_phases(window, batches, restarts);
+    }
+}
+
+#[test]
+fn rows_and_firings_behind_a_barrier_are_not_in_its_snapshot() {
+    let aggregates = ["COUNT", "MAX 2", "COUNT DISTINCT 3"];
+    let many = |t: i64, v: i64| {
+        let keys: Vec<_> = (0..15).map(|k| (k, t, v)).collect();
+        rows_in(0, rows(&keys))
+    };
+    let windows = [
+        window(v1::WindowKind::Tumble, 1000, 0),
+        window(v1::WindowKind::Hop, 2000, 1000),
+    ];
+    for (window, memory_bytes) in windows.into_iter().flat_map(|w| [(w, 1), (w, 64 << 20)]) {
+        let spec = spec(window, &aggregates);
+        let open = || {
+            let mut context = open_context(vec![input()], output(&spec), 0, 1);
+            context.memory_bytes = memory_bytes;
+            let operator = Box::new(WindowAggregateOperator::new(&spec).unwrap());
+            Harness::open_with(operator, context).unwrap()
+        };
+        let before = [many(100, 1), many(1100, 2), time(1000), many(2100, 3)];
+        let behind = [
+            many(1200, 4),
+            time(2000),
+            many(2200, 5),
+            time(3500),
+            many(3600, 6),
+        ];
+        assert_frozen(&open, &before, &behind);
     }
 }

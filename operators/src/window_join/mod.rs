@@ -1,6 +1,6 @@
 //! Joins the rows of two windowed inputs that fall into the same window, when the watermark passes its end.
 //!
-//! Both inputs are insert-only. Rows wait in memory by window; at a barrier those that came since the last one go to the keyed
+//! Both inputs are insert-only. Rows wait in memory by window; behind a barrier those that came since the last one go to the keyed
 //! state, so a restore finds all of them. A fired window is forgotten, rows that come for it later are dropped and counted.
 
 mod pairs;
@@ -15,6 +15,7 @@ use weir_common::ids::CheckpointId;
 use weir_common::metric_names;
 use weir_dataflow::{
     Batch, Context, Error, KeyedState, OpenContext, Operator, Result, SnapshotPart, StateTable,
+    StateWrites,
 };
 use weir_proto::v1;
 
@@ -31,6 +32,10 @@ pub struct WindowJoinOperator {
     spec: v1::WindowJoin,
     watermark_ms: i64,
     windows: BTreeMap<WindowKey, [SideRows; 2]>,
+    /// Windows with rows that the snapshot has and the state not yet.
+    frozen: Vec<WindowKey>,
+    /// Rows of windows that fired, to be deleted from the state: not before the snapshot that has them is written.
+    done: StateWrites,
     opened: Option<Opened>,
     late: metrics::Counter,
 }
@@ -55,6 +60,8 @@ impl WindowJoinOperator {
             spec,
             watermark_ms: i64::MIN,
             windows: BTreeMap::new(),
+            frozen: Vec::new(),
+            done: StateWrites::default(),
             opened: None,
             late: metrics::Counter::noop(),
         })
@@ -82,12 +89,6 @@ impl WindowJoinOperator {
             return vec![start, end];
         }
         keys.iter().map(|column| *column as usize).collect()
-    }
-
-    fn opened(&self) -> Result<&Opened> {
-        self.opened
-            .as_ref()
-            .ok_or_else(|| Error::Internal("the window join was not opened".to_owned()))
     }
 
     /// Rows of each window in a batch; the whole batch if it is of one window.
@@ -128,20 +129,25 @@ impl WindowJoinOperator {
         let Some(mut sides) = self.windows.remove(&key) else {
             return Ok(());
         };
-        let opened = self.opened()?;
+        let Some(opened) = &self.opened else {
+            return Err(not_opened());
+        };
         let left = sides[0].concat(&opened.inputs[0])?;
         let right = sides[1].concat(&opened.inputs[1])?;
         opened.joiner.join(&left, &right, context.out)?;
-        let mut writes = weir_dataflow::StateWrites::default();
-        for (input, side) in sides.iter_mut().enumerate() {
-            side.forget(StateTable(input as u8), key, &mut writes);
+        let mut writes = StateWrites::default();
+        for (input, (side, codec)) in sides.iter_mut().zip(&opened.codecs).enumerate() {
+            while side.is_frozen() {
+                codec.save(StateTable(input as u8), key, side, &mut writes)?;
+            }
+            side.forget(StateTable(input as u8), key, &mut self.done);
         }
-        if writes.is_empty() {
-            Ok(())
-        } else {
-            context.state.write(writes)
-        }
+        context.state.write_behind(writes)
     }
+}
+
+fn not_opened() -> Error {
+    Error::Internal("the window join was not opened".to_owned())
 }
 
 impl Operator for WindowJoinOperator {
@@ -217,18 +223,34 @@ impl Operator for WindowJoinOperator {
     }
 
     fn snapshot(&mut self, _: CheckpointId, context: &mut Context<'_>) -> Result<SnapshotPart> {
-        let mut writes = weir_dataflow::StateWrites::default();
-        if let Some(opened) = &self.opened {
-            for (key, sides) in &mut self.windows {
-                for (input, (side, codec)) in sides.iter_mut().zip(&opened.codecs).enumerate() {
-                    codec.save(StateTable(input as u8), *key, side, &mut writes)?;
-                }
+        for (key, sides) in &mut self.windows {
+            let frozen = sides.iter_mut().map(SideRows::freeze);
+            if frozen.fold(false, |any, frozen| any | frozen) {
+                self.frozen.push(*key);
             }
         }
-        if !writes.is_empty() {
-            context.state.write(writes)?;
-        }
+        context.state.write_behind(std::mem::take(&mut self.done))?;
         Ok(SnapshotPart::default())
+    }
+
+    fn write_frozen(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let Some(key) = self.frozen.last() else {
+            return Ok(false);
+        };
+        let (Some(sides), Some(opened)) = (self.windows.get_mut(key), &self.opened) else {
+            // A window that fired was written then.
+            self.frozen.pop();
+            return Ok(true);
+        };
+        let Some(input) = sides.iter().position(SideRows::is_frozen) else {
+            self.frozen.pop();
+            return Ok(true);
+        };
+        let mut writes = StateWrites::default();
+        let table = StateTable(input as u8);
+        opened.codecs[input].save(table, *key, &mut sides[input], &mut writes)?;
+        context.state.write_behind(writes)?;
+        Ok(true)
     }
 
     fn state_schema(&self) -> String {

@@ -16,12 +16,17 @@ use weir_dataflow::{Error, KeyedState, Result, StateTable, StateWrites};
 
 use super::WindowKey;
 
+/// Rows that are written together, if batches are not larger: about a millisecond's work.
+const SAVED_ROWS: usize = if cfg!(test) { 4 } else { 4096 };
+
 /// Rows of a side, oldest first.
 #[derive(Default)]
 pub struct SideRows {
     batches: Vec<RecordBatch>,
     /// So many of `batches` are in the state.
     saved: usize,
+    /// So many are or come into the state with the snapshot that is being written.
+    frozen: usize,
     /// Next sequence number of each key group that has rows in the state.
     sequences: BTreeMap<KeyGroup, u64>,
 }
@@ -36,6 +41,7 @@ impl SideRows {
     pub fn add_restored(&mut self, group: KeyGroup, batch: RecordBatch) {
         self.batches.insert(self.saved, batch);
         self.saved += 1;
+        self.frozen = self.saved;
         let next = self.sequences.entry(group).or_default();
         *next += 1;
     }
@@ -43,6 +49,29 @@ impl SideRows {
     /// All rows as one batch.
     pub fn concat(&self, schema: &SchemaRef) -> Result<RecordBatch> {
         Ok(arrow::compute::concat_batches(schema, &self.batches)?)
+    }
+
+    /// The rows that are here now belong to the snapshot; `true` if any of them is not in the state.
+    pub fn freeze(&mut self) -> bool {
+        self.frozen = self.batches.len();
+        self.is_frozen()
+    }
+
+    /// Where about [`SAVED_ROWS`] of the frozen rows that are not in the state end.
+    fn some_frozen(&self) -> usize {
+        let mut rows = 0;
+        let mut fits = |batch: &&RecordBatch| {
+            let first = rows == 0;
+            rows += batch.num_rows().max(1);
+            first || rows <= SAVED_ROWS
+        };
+        let unsaved = &self.batches[self.saved..self.frozen.max(self.saved)];
+        self.saved + unsaved.iter().take_while(|batch| fits(batch)).count()
+    }
+
+    /// Rows of the snapshot are not in the state yet.
+    pub fn is_frozen(&self) -> bool {
+        self.saved < self.frozen
     }
 
     /// Deletes what the state has of this side.
@@ -79,7 +108,7 @@ impl RowsCodec {
         })
     }
 
-    /// Writes the rows that are not in the state yet.
+    /// Writes some frozen rows that are not in the state yet.
     pub fn save(
         &self,
         table: StateTable,
@@ -87,13 +116,11 @@ impl RowsCodec {
         side: &mut SideRows,
         writes: &mut StateWrites,
     ) -> Result<()> {
-        let Some(unsaved) = side
-            .batches
-            .get(side.saved..)
-            .filter(|batches| !batches.is_empty())
-        else {
+        let end = side.some_frozen();
+        let unsaved = &side.batches[side.saved..end];
+        if unsaved.is_empty() {
             return Ok(());
-        };
+        }
         let rows = arrow::compute::concat_batches(&self.schema, unsaved)?;
         let mut hashes = Vec::new();
         self.encoder.hashes(&rows, &mut hashes)?;
@@ -110,7 +137,7 @@ impl RowsCodec {
             writes.put(table, group, state_key(key, *sequence), encode(&part)?);
             *sequence += 1;
         }
-        side.saved = side.batches.len();
+        side.saved = end;
         Ok(())
     }
 

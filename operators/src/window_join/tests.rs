@@ -2,6 +2,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use weir_dataflow::testing::{Harness, batch, open_context, schema};
 
 use super::*;
+use crate::testing::{assert_frozen, rows_in, time};
 
 fn side() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -120,7 +121,32 @@ fn waiting_rows_survive_a_restore_at_another_parallelism_and_leave_nothing_behin
         let mine = part.rows().unwrap();
         assert!(mine.len() < 40, "one subtask took {}", mine.len());
         all.extend(mine);
+        part.snapshot().unwrap();
         assert_eq!(part.state_entries(), 0);
     }
     assert_eq!(all.len(), 50);
+}
+
+#[test]
+fn rows_and_firings_behind_a_barrier_are_not_in_its_snapshot() {
+    let kind = v1::JoinKind::Full;
+    let open = || Harness::open(operator(kind), vec![side(), side()], output(kind)).unwrap();
+    let many = |value: &str, window: u32| {
+        let lines: String = (0..20).map(|k| format!("{k} {value} {window}\n")).collect();
+        rows(&lines)
+    };
+    let before = [
+        rows_in(0, many("a", 0)),
+        rows_in(1, many("x", 0)),
+        rows_in(0, many("b", 1)),
+        rows_in(0, many("c", 2)),
+    ];
+    let behind = [
+        rows_in(1, many("y", 1)),
+        time(999),
+        rows_in(0, many("d", 1)),
+        rows_in(0, many("e", 2)),
+        time(1999),
+    ];
+    assert_frozen(&open, &before, &behind);
 }

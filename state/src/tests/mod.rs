@@ -17,7 +17,9 @@ use weir_dataflow::{KeyedState, SnapshotTarget, StateTable, StateWrites};
 use weir_proto::v1;
 use weir_snapshot::Store;
 
-use crate::{RestoreSource, RocksState, StateMemory, StateOptions, Transfers, Uploader};
+use crate::{
+    PendingSnapshot, RestoreSource, RocksState, StateMemory, StateOptions, Transfers, Uploader,
+};
 
 const GROUPS: u32 = 16;
 
@@ -78,11 +80,8 @@ impl World {
     }
 
     fn checkpoint(&self, state: &mut RocksState, id: u64) -> v1::KeyedState {
-        state
-            .snapshot(CheckpointId(id), &SnapshotTarget::Checkpoint)
-            .unwrap()
-            .run(&self.uploader())
-            .unwrap()
+        let pending = begin(state, id, &SnapshotTarget::Checkpoint);
+        pending.run(&self.uploader()).unwrap()
     }
 
     fn source(&self) -> RestoreSource {
@@ -101,6 +100,13 @@ impl World {
         let options = self.options(name, range);
         RocksState::restore(options, parts, &self.source(), &self.transfers())
     }
+}
+
+/// A snapshot of all that was written before.
+fn begin(state: &mut RocksState, id: u64, target: &SnapshotTarget) -> PendingSnapshot {
+    let pending = state.snapshot(CheckpointId(id), target).unwrap();
+    state.seal().unwrap();
+    pending
 }
 
 fn all_groups() -> KeyGroupRange {

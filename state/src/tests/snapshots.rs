@@ -8,7 +8,7 @@ use weir_dataflow::{KeyedState, SnapshotTarget};
 use weir_proto::v1;
 use weir_snapshot::Store;
 
-use super::{World, all_groups, content, fill, one};
+use super::{World, all_groups, begin, content, fill, one};
 use crate::{RestoreSource, RocksState, StateError, Uploader};
 
 fn paths(snapshot: &v1::KeyedState) -> BTreeSet<&str> {
@@ -39,9 +39,7 @@ fn a_snapshot_has_what_was_written_before_it_and_nothing_after() {
     for round in 0..5u64 {
         fill(&mut state, 20 * (round + 1));
         state.write(one(3, "round", &round.to_string())).unwrap();
-        let checkpoint = CheckpointId(round + 1);
-        let target = SnapshotTarget::Checkpoint;
-        pending.push(state.snapshot(checkpoint, &target).unwrap());
+        pending.push(begin(&mut state, round + 1, &SnapshotTarget::Checkpoint));
         state.write(one(3, "round", "later")).unwrap();
         state.write(one(4, "later", "later")).unwrap();
         expected.push(round);
@@ -65,6 +63,32 @@ fn a_snapshot_has_what_was_written_before_it_and_nothing_after() {
         );
     }
     assert_eq!(entries(&world.folder("a")), 1, "only the database is left");
+}
+
+#[test]
+fn what_is_written_behind_the_barrier_belongs_to_the_snapshot_until_it_is_sealed() {
+    let world = World::new();
+    let mut state = world.open("a");
+    state.write(one(1, "before", "1")).unwrap();
+    let target = SnapshotTarget::Checkpoint;
+    let pending = state.snapshot(CheckpointId(1), &target).unwrap();
+    state.write_behind(one(2, "frozen", "1")).unwrap();
+    state.seal().unwrap();
+    state.write_behind(one(2, "frozen", "2")).unwrap();
+    state.seal().unwrap();
+    let expected = one(2, "frozen", "1").entries.remove(0);
+    let snapshot = pending.run(&world.uploader()).unwrap();
+    let restored = content(&mut world.restore("b", all_groups(), &[snapshot]).unwrap());
+    let key = (expected.table, expected.key_group, expected.key);
+    assert_eq!(
+        (restored.len(), restored.get(&key)),
+        (2, expected.value.as_ref())
+    );
+
+    // A read sees what was written behind once something was written for reads.
+    state.write(weir_dataflow::StateWrites::default()).unwrap();
+    let found = state.multi_get(key.0, &[(key.1, &key.2)]).unwrap();
+    assert_eq!(found[0].as_deref(), Some(&b"2"[..]));
 }
 
 #[test]
@@ -171,7 +195,7 @@ fn a_savepoint_is_whole_and_can_be_moved() {
     };
     let uploader = Uploader::new(open(&from), AttemptId(1), world.transfers());
     let target = SnapshotTarget::Savepoint(from.to_string_lossy().into());
-    let pending = state.snapshot(CheckpointId(2), &target).unwrap();
+    let pending = begin(&mut state, 2, &target);
     let savepoint = pending.run(&uploader).unwrap();
     let to = world.dir.path().join("moved");
     std::fs::rename(&from, &to).unwrap();
@@ -250,12 +274,11 @@ fn what_is_given_up_leaves_nothing() {
     let mut state = world.open("a");
     fill(&mut state, 50);
     let target = SnapshotTarget::Checkpoint;
-    let pending = state.snapshot(CheckpointId(1), &target).unwrap();
-    drop(pending);
+    drop(begin(&mut state, 1, &target));
     world.checkpoint(&mut state, 2);
     assert_eq!(entries(&world.folder("a")), 1);
 
-    let pending = state.snapshot(CheckpointId(3), &target).unwrap();
+    let pending = begin(&mut state, 3, &target);
     drop(state);
     assert!(!world.folder("a").exists());
     assert!(pending.run(&world.uploader()).is_err());

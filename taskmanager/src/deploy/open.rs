@@ -311,6 +311,7 @@ impl Site {
             info,
             operator,
             state,
+            writing: false,
         })
     }
 

@@ -5,8 +5,11 @@
 //! * 1: length of key, key, number of the distinct set, value → version, marks;
 //! * 2: length of key, key, number of the primitive, value → version, count (MIN and MAX of an input that retracts).
 //!
-//! Changes are written at barriers. When memory is used up they are written, too, and the working set is dropped; from then on a key that is not
-//! in memory is looked up, with one read a batch and table. As long as that has not happened, what is not in memory is nowhere.
+//! Changes are frozen at barriers and written while the stream goes on. When memory is used up they are written, too, and the working set is
+//! dropped; from then on a key that is not in memory is looked up, with one read a batch and table. As long as that has not happened, what is
+//! not in memory is nowhere.
+
+mod save;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,8 +21,11 @@ use weir_dataflow::state::StateRange;
 use weir_dataflow::{Error, KeyedState, Result, StateTable, StateWrites};
 
 use crate::accumulator::{Accumulators, AggregatePlan, Column, Prepared};
-use crate::codec::{Reader, VERSION, put_bytes, put_signed};
+use crate::codec::{Reader, put_bytes};
+use crate::dirty::DirtySet;
 use crate::key_table::KeyTable;
+
+pub use save::FROZEN_ENTRIES;
 
 /// Accumulators.
 pub const GROUPS: StateTable = StateTable(0);
@@ -27,8 +33,6 @@ pub const GROUPS: StateTable = StateTable(0);
 pub const DISTINCT: StateTable = StateTable(1);
 /// Values under a MIN or MAX that may be taken back.
 pub const MULTISETS: StateTable = StateTable(2);
-/// Changes that are handed over at once: bounds what a flush takes beside the working set.
-const WRITE_CHUNK: usize = 1 << 15;
 
 /// Groups in memory.
 pub struct AggregateStore {
@@ -41,8 +45,9 @@ pub struct AggregateStore {
     alive: Vec<bool>,
     /// Not in the state when it came into memory: none of its entries is.
     fresh: Vec<bool>,
-    dirty: Vec<bool>,
-    changed: Vec<u32>,
+    dirty: DirtySet,
+    /// Frozen entries that have changed since, as they were.
+    thawed: StateWrites,
     dead: usize,
     /// Whatever is not in memory is not in the state either.
     complete: bool,
@@ -61,8 +66,8 @@ impl AggregateStore {
             keys: KeyTable::default(),
             alive: Vec::new(),
             fresh: Vec::new(),
-            dirty: Vec::new(),
-            changed: Vec::new(),
+            dirty: DirtySet::default(),
+            thawed: StateWrites::default(),
             dead: 0,
             complete: true,
             stored: BTreeSet::new(),
@@ -100,10 +105,7 @@ impl AggregateStore {
         if !alive {
             self.accumulators.reset(slot);
         }
-        if !self.dirty[slot as usize] {
-            self.dirty[slot as usize] = true;
-            self.changed.push(slot);
-        }
+        self.dirty.mark(slot);
     }
 
     /// Slots of keys, with what the state knows about them.
@@ -143,6 +145,7 @@ impl AggregateStore {
         slots: &[u32],
         state: &mut dyn KeyedState,
     ) -> Result<()> {
+        self.thaw_groups(slots, state)?;
         if let Some(columns) = &self.plan.partials {
             let partials: Vec<ArrayRef> =
                 columns.iter().map(|c| batch.column(*c).clone()).collect();
@@ -150,6 +153,7 @@ impl AggregateStore {
         }
         let prepared = self.accumulators.prepare(&self.plan, batch, signs, slots)?;
         self.load_distinct(&prepared, state)?;
+        self.thaw_distinct(&prepared, state)?;
         self.accumulators.apply(&self.plan, batch, &prepared, slots)
     }
 
@@ -158,7 +162,7 @@ impl AggregateStore {
         self.accumulators.grow(length);
         self.alive.resize(length, false);
         self.fresh.resize(length, true);
-        self.dirty.resize(length, false);
+        self.dirty.grow(length);
     }
 
     fn group_of(&self, slot: u32) -> KeyGroup {
@@ -314,84 +318,6 @@ impl AggregateStore {
         Ok(())
     }
 
-    /// Adds what changed to `writes`, and hands them over when they are many.
-    pub fn flush(&mut self, writes: &mut StateWrites, state: &mut dyn KeyedState) -> Result<()> {
-        self.flush_groups(writes, state)?;
-        self.flush_distinct(writes, state)?;
-        self.flush_multisets(writes, state)
-    }
-
-    fn flush_groups(&mut self, writes: &mut StateWrites, state: &mut dyn KeyedState) -> Result<()> {
-        let mut slots = std::mem::take(&mut self.changed);
-        slots.sort_unstable_by(|a, b| {
-            let of = |slot: u32| (self.group_of(slot), self.keys.key(slot));
-            of(*a).cmp(&of(*b))
-        });
-        for slot in slots {
-            self.dirty[slot as usize] = false;
-            let (group, key) = (self.group_of(slot), self.group_key(slot));
-            self.stored.insert(group);
-            if self.alive[slot as usize] {
-                let mut value = vec![VERSION];
-                self.accumulators.encode(slot, &mut value);
-                writes.put(GROUPS, group, key, value);
-            } else {
-                writes.delete(GROUPS, group, key);
-            }
-            hand_over(writes, state)?;
-        }
-        Ok(())
-    }
-
-    fn flush_distinct(
-        &mut self,
-        writes: &mut StateWrites,
-        state: &mut dyn KeyedState,
-    ) -> Result<()> {
-        for number in 0..self.accumulators.sets().len() {
-            let mut ids = self.accumulators.sets_mut()[number].drain_changes();
-            let set = &self.accumulators.sets()[number];
-            ids.sort_unstable_by_key(|id| (self.group_of(set.group(*id)), set.group(*id)));
-            for id in ids {
-                let (group, key) = (self.group_of(set.group(id)), self.distinct_key(number, id));
-                let mut value = vec![VERSION];
-                if set.encode(id, &mut value) {
-                    writes.put(DISTINCT, group, key, value);
-                } else {
-                    writes.delete(DISTINCT, group, key);
-                }
-                hand_over(writes, state)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush_multisets(
-        &mut self,
-        writes: &mut StateWrites,
-        state: &mut dyn KeyedState,
-    ) -> Result<()> {
-        for number in 0..self.plan.storages.len() {
-            let changes = match self.accumulators.columns_mut().get_mut(number) {
-                Some(Column::Multiset(multiset)) => multiset.drain_changes(),
-                _ => continue,
-            };
-            for (slot, item, count) in changes {
-                let mut key = self.entry_key(slot, number);
-                key.extend_from_slice(&item);
-                if count == 0 {
-                    writes.delete(MULTISETS, self.group_of(slot), key);
-                } else {
-                    let mut value = vec![VERSION];
-                    put_signed(count, &mut value);
-                    writes.put(MULTISETS, self.group_of(slot), key, value);
-                }
-                hand_over(writes, state)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Adds the deletion of all of this store's entries to `writes`. Only for a store with a prefix.
     pub fn delete(&self, writes: &mut StateWrites) {
         for table in [GROUPS, DISTINCT] {
@@ -419,7 +345,7 @@ impl AggregateStore {
     pub fn clear(&mut self) -> Result<()> {
         self.keys.clear();
         self.accumulators = Accumulators::new(&self.plan)?;
-        (self.alive, self.fresh, self.dirty, self.changed) = Default::default();
+        (self.alive, self.fresh, self.dirty) = Default::default();
         self.dead = 0;
         Ok(())
     }
@@ -444,8 +370,8 @@ impl AggregateStore {
     pub fn memory(&self) -> usize {
         self.keys.memory()
             + self.accumulators.memory()
-            + self.alive.capacity() * 3
-            + self.changed.capacity() * 4
+            + self.alive.capacity() * 2
+            + self.dirty.memory()
     }
 
     /// The table of keys can't grow much more.
@@ -460,11 +386,4 @@ fn following(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut next = prefix[..=last].to_vec();
     next[last] += 1;
     Some(next)
-}
-
-fn hand_over(writes: &mut StateWrites, state: &mut dyn KeyedState) -> Result<()> {
-    if writes.entries.len() >= WRITE_CHUNK {
-        state.write(std::mem::take(writes))?;
-    }
-    Ok(())
 }
