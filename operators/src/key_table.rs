@@ -9,8 +9,60 @@ use weir_dataflow::key::EncodedKeys;
 pub struct KeyTable {
     index: HashTable<u32>,
     hashes: Vec<u64>,
+    keys: Keys,
+}
+
+/// The keys' bytes, one after the other. As long as all have one width, which most keys do for ever, where one begins is computed and not looked
+/// up: with many keys, each look-up is a cache miss.
+#[derive(Debug, Default)]
+struct Keys {
     bytes: Vec<u8>,
+    width: usize,
+    /// Empty as long as all are `width` long.
     ends: Vec<u32>,
+}
+
+impl Keys {
+    #[inline]
+    fn at(&self, slot: u32) -> &[u8] {
+        let slot = slot as usize;
+        if self.ends.is_empty() {
+            return &self.bytes[slot * self.width..][..self.width];
+        }
+        let start = if slot == 0 { 0 } else { self.ends[slot - 1] };
+        &self.bytes[start as usize..self.ends[slot] as usize]
+    }
+
+    /// Adds a key behind the `count` that there are.
+    fn push(&mut self, key: &[u8], count: usize) {
+        if count == 0 {
+            self.width = key.len();
+        } else if self.ends.is_empty() && key.len() != self.width {
+            self.ends
+                .extend((1..=count).map(|i| (i * self.width) as u32));
+        }
+        self.bytes.extend_from_slice(key);
+        if !self.ends.is_empty() {
+            self.ends.push(self.bytes.len() as u32);
+        }
+    }
+}
+
+/// As `==`, without a call for the lengths that most keys have.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() || !(8..=16).contains(&a.len()) {
+        return a == b;
+    }
+    let ends = |key: &[u8]| Some((*key.first_chunk::<8>()?, *key.last_chunk::<8>()?));
+    match (ends(a), ends(b)) {
+        (Some((a, c)), Some((b, d))) => {
+            let differs = (u64::from_ne_bytes(a) ^ u64::from_ne_bytes(b))
+                | (u64::from_ne_bytes(c) ^ u64::from_ne_bytes(d));
+            differs == 0
+        }
+        _ => false,
+    }
 }
 
 /// Key groups are made of a hash's upper bits, and a subtask has few of them: the table's tags, which are upper bits too, need the lower ones.
@@ -25,20 +77,22 @@ impl KeyTable {
         Self {
             index: HashTable::with_capacity(keys),
             hashes: Vec::with_capacity(keys),
-            bytes: Vec::with_capacity(keys * 9),
-            ends: Vec::with_capacity(keys),
+            keys: Keys {
+                bytes: Vec::with_capacity(keys * 9),
+                ..Keys::default()
+            },
         }
     }
 
     /// Number of slots.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.hashes.len()
     }
 
     /// Key of a slot.
     #[inline]
     pub fn key(&self, slot: u32) -> &[u8] {
-        key_at(&self.bytes, &self.ends, slot)
+        self.keys.at(slot)
     }
 
     /// Hash of a slot's key.
@@ -68,21 +122,21 @@ impl KeyTable {
     /// Slot of a key, the next one if it is new.
     #[inline]
     pub fn slot_of(&mut self, key: &[u8], hash: u64) -> u32 {
-        let (bytes, ends, hashes) = (&self.bytes, &self.ends, &self.hashes);
+        let (keys, hashes) = (&self.keys, &self.hashes);
+        // The table's tags rule nearly all others out: to compare hashes first would be one more cache miss.
         let entry = self.index.entry(
             spread(hash),
-            |slot| hashes[*slot as usize] == hash && key_at(bytes, ends, *slot) == key,
+            |slot| same(keys.at(*slot), key),
             |slot| spread(hashes[*slot as usize]),
         );
         match entry {
             hashbrown::hash_table::Entry::Occupied(found) => *found.get(),
             hashbrown::hash_table::Entry::Vacant(vacant) => {
-                let slot = self.ends.len() as u32;
-                vacant.insert(slot);
+                let slot = self.hashes.len();
+                vacant.insert(slot as u32);
+                self.keys.push(key, slot);
                 self.hashes.push(hash);
-                self.bytes.extend_from_slice(key);
-                self.ends.push(self.bytes.len() as u32);
-                slot
+                slot as u32
             }
         }
     }
@@ -96,21 +150,14 @@ impl KeyTable {
     pub fn memory(&self) -> usize {
         self.index.capacity() * 6
             + self.hashes.capacity() * 8
-            + self.bytes.capacity()
-            + self.ends.capacity() * 4
+            + self.keys.bytes.capacity()
+            + self.keys.ends.capacity() * 4
     }
 
     /// The keys' own bytes are near what 32-bit offsets can say: time to spill.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() > 3 << 30 || self.ends.len() > 3 << 30
+        self.keys.bytes.len() > 3 << 30 || self.hashes.len() > 3 << 30
     }
-}
-
-#[inline]
-fn key_at<'a>(bytes: &'a [u8], ends: &[u32], slot: u32) -> &'a [u8] {
-    let slot = slot as usize;
-    let start = if slot == 0 { 0 } else { ends[slot - 1] };
-    &bytes[start as usize..ends[slot] as usize]
 }
 
 #[cfg(test)]
@@ -137,5 +184,31 @@ mod tests {
         }
         // Two keys of one hash are two keys.
         assert_ne!(table.slot_of(b"x", 7), table.slot_of(b"y", 7));
+    }
+
+    #[test]
+    fn keys_of_one_width_may_be_followed_by_others() {
+        let mut table = KeyTable::default();
+        for key in [&b"ab"[..], b"cd", b"ef", b"", b"g"] {
+            table.slot_of(key, hash_key(key));
+        }
+        let keys: Vec<&[u8]> = (0..5).map(|slot| table.key(slot)).collect();
+        assert_eq!(keys, [&b"ab"[..], b"cd", b"ef", b"", b"g"]);
+        let mut table = KeyTable::default();
+        assert_eq!((table.slot_of(b"", 1), table.slot_of(b"", 1)), (0, 0));
+    }
+
+    #[test]
+    fn keys_are_the_same_only_byte_for_byte() {
+        for length in 0..40 {
+            let key: Vec<u8> = (0..length).collect();
+            assert!(same(&key, &key.clone()));
+            assert!(!same(&key, &key[..key.len().saturating_sub(1)]) || length == 0);
+            for place in 0..key.len() {
+                let mut other = key.clone();
+                other[place] ^= 1;
+                assert!(!same(&key, &other), "{length} {place}");
+            }
+        }
     }
 }
