@@ -5,8 +5,8 @@
 //! nothing in them, so nothing is allocated ahead.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Env, LogLevel, Options,
-    WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, Env,
+    LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 use crate::{Result, StateError};
@@ -15,6 +15,8 @@ const MIB: usize = 1 << 20;
 /// Compactions and flushes of the whole process at once.
 const COMPACTION_THREADS: i32 = 2;
 const FLUSH_THREADS: i32 = 1;
+/// So many sorted runs, each of which a read may have to look into, lead to a compaction.
+const SORTED_RUNS: i32 = 6;
 /// Least budget with which RocksDB still works well.
 const LEAST_BYTES: usize = 8 * MIB;
 
@@ -83,6 +85,18 @@ impl StateMemory {
         options
     }
 
+    /// What is compacted is uploaded again. By levels, the few changes of each checkpoint would be merged into all of a level's files, since keys
+    /// are spread evenly; so runs of files are only merged with runs of about their own size, and with all when they have become as
+    /// much as the rest.
+    fn tune_compaction(options: &mut Options) {
+        let mut universal = UniversalCompactOptions::default();
+        universal.set_size_ratio(20);
+        universal.set_max_size_amplification_percent(100);
+        options.set_compaction_style(DBCompactionStyle::Universal);
+        options.set_universal_compaction_options(&universal);
+        options.set_level_zero_file_num_compaction_trigger(SORTED_RUNS);
+    }
+
     fn table_options(&self) -> BlockBasedOptions {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
@@ -107,14 +121,11 @@ impl StateMemory {
         options.set_allow_concurrent_memtable_write(false);
         options.set_enable_write_thread_adaptive_yield(false);
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_level_compaction_dynamic_level_bytes(true);
         options.set_max_background_jobs(COMPACTION_THREADS + FLUSH_THREADS);
-        options.set_level_zero_file_num_compaction_trigger(4);
         options.set_level_zero_slowdown_writes_trigger(24);
         options.set_level_zero_stop_writes_trigger(40);
-        // Small enough that a change of few keys does not send much again, large enough for few files.
         options.set_target_file_size_base(32 << 20);
-        options.set_max_bytes_for_level_base(128 << 20);
+        Self::tune_compaction(options);
         options.set_max_open_files(512);
     }
 }

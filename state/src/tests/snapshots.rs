@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use weir_common::config::S3Config;
 use weir_common::ids::{AttemptId, CheckpointId};
-use weir_dataflow::{KeyedState, SnapshotTarget};
+use weir_common::key_group::hash_key;
+use weir_dataflow::{KeyedState, SnapshotTarget, StateTable, StateWrites};
 use weir_proto::v1;
 use weir_snapshot::Store;
 
@@ -124,6 +125,41 @@ fn only_what_is_new_is_sent_once_a_checkpoint_is_confirmed() {
         tables(&fourth).intersection(&tables(&third)).count(),
         tables(&second).len()
     );
+}
+
+#[test]
+fn a_hundredth_of_the_keys_sends_less_than_a_twentieth_of_the_state() {
+    let world = World::new();
+    let mut state = world.open("a");
+    fill(&mut state, 4000);
+    let (mut sent, mut size) = (0, 0);
+    for id in 1..=24u64 {
+        if id > 1 {
+            let mut writes = StateWrites::default();
+            for n in 0..640u64 {
+                // Anywhere among the keys of `fill`.
+                let random = hash_key(&(id << 16 | n).to_le_bytes());
+                let (group, entry) = ((random % 16) as u16, (random >> 8) % 4000);
+                let value =
+                    (0..16u64).flat_map(|n| hash_key(&(random ^ n).to_le_bytes()).to_le_bytes());
+                let table = StateTable((entry % 2) as u8);
+                writes.put(table, group, entry.to_be_bytes().to_vec(), value.collect());
+            }
+            state.write(writes).unwrap();
+        }
+        let snapshot = world.checkpoint(&mut state, id);
+        state.confirm(CheckpointId(id));
+        // What the first fill left to be compacted is not of interest.
+        if id > 4 {
+            sent += snapshot.uploaded_bytes;
+            size += snapshot
+                .files
+                .iter()
+                .map(|file| file.size_bytes)
+                .sum::<u64>();
+        }
+    }
+    assert!(sent * 20 < size, "{sent} of {size}");
 }
 
 #[test]
