@@ -13,6 +13,7 @@ use weir_proto::v1::job_service_client::JobServiceClient;
 
 use crate::eventually::eventually;
 use crate::process::{Process, run, weir};
+use crate::tls;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -144,12 +145,8 @@ impl Cluster {
             set("s3.secret_access_key", "weirtest123".to_owned());
         }
         if let Some(tls) = &self.options.tls {
-            for (key, file) in [
-                ("ca", "ca.pem"),
-                ("certificate", "cert.pem"),
-                ("key", "key.pem"),
-            ] {
-                set(&format!("tls.{key}"), tls.join(file).display().to_string());
+            for (key, value) in tls::settings(tls) {
+                set(&key, value);
             }
         }
         command
@@ -211,14 +208,8 @@ impl Cluster {
     pub fn command(&self, name: &str) -> Command {
         let mut command = weir();
         if let Some(tls) = &self.options.tls {
-            for (key, file) in [
-                ("ca", "ca.pem"),
-                ("certificate", "cert.pem"),
-                ("key", "key.pem"),
-            ] {
-                command
-                    .arg("--conf")
-                    .arg(format!("tls.{key}={}", tls.join(file).display()));
+            for (key, value) in tls::settings(tls) {
+                command.arg("--conf").arg(format!("{key}={value}"));
             }
         }
         command

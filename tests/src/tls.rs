@@ -7,6 +7,19 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
 
+/// The configuration that names the files of [`write_certificates`]: keys and values.
+pub fn settings(folder: &Path) -> [(String, String); 3] {
+    [
+        ("ca", "ca.pem"),
+        ("certificate", "cert.pem"),
+        ("key", "key.pem"),
+    ]
+    .map(|(key, file)| {
+        let path = folder.join(file).display().to_string();
+        (format!("tls.{key}"), path)
+    })
+}
+
 /// Writes ca.pem, cert.pem and key.pem of a new authority into a folder.
 pub fn write_certificates(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;

@@ -7,7 +7,7 @@ use weir_tests::cluster::{Cluster, ClusterOptions};
 use weir_tests::eventually::eventually;
 use weir_tests::process::{Process, weir};
 use weir_tests::said::{Said, said};
-use weir_tests::tls::write_certificates;
+use weir_tests::tls::{settings, write_certificates};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -19,14 +19,8 @@ const SCRIPT: &str = "CREATE TABLE t (a INT) WITH ('connector' = 'datagen', 'num
 fn list(address: &str, certificates: Option<&Path>) -> Said {
     let mut command = weir();
     if let Some(folder) = certificates {
-        for (key, file) in [
-            ("ca", "ca.pem"),
-            ("certificate", "cert.pem"),
-            ("key", "key.pem"),
-        ] {
-            command
-                .arg("--conf")
-                .arg(format!("tls.{key}={}", folder.join(file).display()));
+        for (key, value) in settings(folder) {
+            command.arg("--conf").arg(format!("{key}={value}"));
         }
     }
     said(command.args(["list", "--jobmanager", address]))

@@ -27,6 +27,15 @@ fn tables(part: &v1::KeyedState) -> impl Iterator<Item = &v1::FileRef> {
     files.filter(|file| file.local_name.ends_with(".sst"))
 }
 
+/// A state's checkpoint, and what it had; the state is gone.
+fn checkpointed(world: &World) -> (v1::KeyedState, Content) {
+    let mut state = RocksState::open(options(world, "a")).unwrap();
+    fill(&mut state, 3);
+    let part = world.checkpoint(&mut state, 1);
+    let content = content(&mut state);
+    (part, content)
+}
+
 fn copies(world: &World) -> usize {
     std::fs::read_dir(world.folder("copies")).map_or(0, Iterator::count)
 }
@@ -34,11 +43,7 @@ fn copies(world: &World) -> usize {
 #[test]
 fn tables_are_taken_from_the_local_disk_and_the_rest_from_the_store() {
     let world = World::new();
-    let mut state = RocksState::open(options(&world, "a")).unwrap();
-    fill(&mut state, 3);
-    let part = world.checkpoint(&mut state, 1);
-    let expected = content(&mut state);
-    drop(state);
+    let (part, expected) = checkpointed(&world);
     for file in tables(&part) {
         std::fs::remove_file(world.stored(file)).unwrap();
     }
@@ -53,11 +58,7 @@ fn tables_are_taken_from_the_local_disk_and_the_rest_from_the_store() {
 #[test]
 fn a_damaged_copy_is_downloaded_again() {
     let world = World::new();
-    let mut state = RocksState::open(options(&world, "a")).unwrap();
-    fill(&mut state, 3);
-    let part = world.checkpoint(&mut state, 1);
-    let expected = content(&mut state);
-    drop(state);
+    let (part, expected) = checkpointed(&world);
     for copy in std::fs::read_dir(world.folder("copies")).unwrap() {
         std::fs::write(copy.unwrap().path(), b"other").unwrap();
     }
