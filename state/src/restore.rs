@@ -49,7 +49,7 @@ impl RocksState {
         clear(&options)?;
         let folder = options.database();
         let kept = Kept::new(options.copies.clone());
-        let from = From {
+        let from = Origin {
             base: &source.base,
             transfers,
             kept: &kept,
@@ -119,14 +119,14 @@ fn bad(reason: impl Into<String>) -> StateError {
 }
 
 /// Where files come from.
-struct From<'a> {
+struct Origin<'a> {
     base: &'a Store,
     transfers: &'a Transfers,
     kept: &'a Kept,
 }
 
 /// Brings a database's files into a folder, verified.
-fn download(files: &[v1::FileRef], folder: &Path, from: &From<'_>) -> Result<()> {
+fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<()> {
     let manifest = current(files)?;
     std::fs::create_dir_all(folder)
         .map_err(|e| StateError::local(format!("cannot create {}", folder.display()), &e))?;

@@ -13,6 +13,7 @@ use weir_common::ids::CheckpointId;
 use weir_common::key_group::{KeyGroup, KeyGroupRange};
 use weir_dataflow::state::{KeyedState, StateTable, StateWrites, Visit};
 use weir_dataflow::{Result as DataResult, SnapshotTarget};
+use weir_proto::v1;
 
 use crate::db::Db;
 use crate::local_copies::{Kept, LocalCopies};
@@ -61,6 +62,14 @@ struct OpenSnapshot {
     savepoint: bool,
     folder: PathBuf,
     local: SyncSender<Result<Local>>,
+}
+
+impl OpenSnapshot {
+    /// All of it is on the store: there is nothing to be written or sent.
+    fn done_with(self, files: Vec<v1::FileRef>) {
+        // Nobody listens if the snapshot was given up.
+        let _ = self.local.try_send(Ok(Local::Stored(files)));
+    }
 }
 
 impl std::fmt::Debug for RocksState {
@@ -139,27 +148,19 @@ impl RocksState {
         let Some(open) = self.open_snapshot.take() else {
             return Ok(());
         };
-        let stored = match &self.writer {
-            None => {
-                self.shared.lock().abort(open.checkpoint);
-                Some(Vec::new())
-            }
-            Some(_) if open.savepoint => None,
-            Some(_) => {
-                let last = self.unchanged_since.replace(open.checkpoint);
-                last.and_then(|last| self.shared.lock().repeat(last, open.checkpoint))
-            }
+        let Some(writer) = &self.writer else {
+            self.shared.lock().abort(open.checkpoint);
+            open.done_with(Vec::new());
+            return Ok(());
         };
-        match (stored, &self.writer) {
-            (None, Some(writer)) => writer.checkpoint(open.folder, open.local),
-            (stored, _) => {
-                // Nobody listens if the snapshot was given up.
-                let _ = open
-                    .local
-                    .try_send(Ok(Local::Stored(stored.unwrap_or_default())));
-                Ok(())
-            }
+        if !open.savepoint
+            && let Some(last) = self.unchanged_since.replace(open.checkpoint)
+            && let Some(files) = self.shared.lock().repeat(last, open.checkpoint)
+        {
+            open.done_with(files);
+            return Ok(());
         }
+        writer.checkpoint(open.folder, open.local)
     }
 
     /// The checkpoint is complete: later ones may share its files. Unknown ids and savepoints' are passed over.

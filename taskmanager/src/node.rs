@@ -248,11 +248,15 @@ impl Node {
     }
 
     fn copies(&self, job: &JobId) -> Option<Arc<LocalCopies>> {
-        let folder = self.folder.join(COPIES);
-        let running = |id: &str| self.attempts.lock().keys().any(|job| job.as_str() == id);
-        remove_forgotten(&folder, running);
-        let copies = || Arc::new(LocalCopies::new(folder.join(job.as_str())));
+        let folder = || self.folder.join(COPIES).join(job.as_str());
+        let copies = || Arc::new(LocalCopies::new(folder()));
         self.options.config.local_copies.then(copies)
+    }
+
+    /// Removes local copies of jobs that run here no longer. Blocks.
+    pub fn forget_jobs(&self) {
+        let running = |id: &str| self.attempts.lock().keys().any(|job| job.as_str() == id);
+        remove_forgotten(&self.folder.join(COPIES), running);
     }
 
     /// Half of the memory for state belongs to operators' caches, in equal shares a slot, divided among the slot's stateful operators.

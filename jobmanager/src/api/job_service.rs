@@ -87,10 +87,7 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::TriggerSavepointResponse>, Status> {
         let request = request.into_inner();
         let leader = self.leader.get()?;
-        let record = record(&leader, &request.job_id)?;
-        if has_ended(record.state()) {
-            return Err(ended(&record));
-        }
+        let record = active(&leader, &request.job_id)?;
         let base = savepoint_folder(&leader, &record, &request.directory)?;
         let job = running(&leader, &record)?;
         let path = ask(&job, |reply| Message::Savepoint(base, reply)).await?;
@@ -133,10 +130,7 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::RescaleJobResponse>, Status> {
         let request = request.into_inner();
         let leader = self.leader.get()?;
-        let record = record(&leader, &request.job_id)?;
-        if has_ended(record.state()) {
-            return Err(ended(&record));
-        }
+        let record = active(&leader, &request.job_id)?;
         let mut graph = record.graph.clone().unwrap_or_default();
         validate::set_parallelism(&mut graph, request.parallelism);
         validate::graph(&graph).map_err(Status::invalid_argument)?;
@@ -191,6 +185,15 @@ fn record(leader: &Leadership, job_id: &str) -> Result<Arc<v1::JobRecord>, Statu
         .read()
         .job(id.as_str())
         .ok_or_else(|| Status::not_found(format!("there is no job {id}")))
+}
+
+/// A job that has not ended.
+fn active(leader: &Leadership, job_id: &str) -> Result<Arc<v1::JobRecord>, Status> {
+    let record = record(leader, job_id)?;
+    match has_ended(record.state()) {
+        true => Err(ended(&record)),
+        false => Ok(record),
+    }
 }
 
 fn ended(record: &v1::JobRecord) -> Status {

@@ -62,6 +62,7 @@ pub async fn bring_up(
         }
         (_, Err((subtask, error))) => return attempt.report_failed(subtask, error),
     };
+    forget_copies(&node, &attempt, &site, opened.keys().copied().collect());
     for (id, member) in &attempt.members {
         let Some(opened) = opened.remove(id) else {
             continue;
@@ -89,6 +90,15 @@ pub async fn bring_up(
         job = %attempt.key.job, attempt = attempt.key.attempt.0, subtasks = attempt.members.len(),
         took_ms = started.elapsed().as_millis() as u64, "subtasks run"
     );
+}
+
+/// Beside the start of the subtasks, which have what they need of the local copies.
+fn forget_copies(node: &Arc<Node>, attempt: &Attempt, site: &Arc<Site>, own: Vec<SubtaskId>) {
+    let (node, site) = (Arc::clone(node), Arc::clone(site));
+    attempt.tracker.spawn_blocking(move || {
+        node.forget_jobs();
+        site.forget_copies(&own);
+    });
 }
 
 async fn give_up(attempt: &Arc<Attempt>, opened: HashMap<SubtaskId, Opened>) {
@@ -134,13 +144,7 @@ async fn open_all(
         }
     }
     match failure {
-        None => {
-            let (site, subtasks) = (Arc::clone(site), wakers.keys().copied().collect::<Vec<_>>());
-            attempt
-                .tracker
-                .spawn_blocking(move || site.forget_copies(&subtasks));
-            Ok(opened)
-        }
+        None => Ok(opened),
         Some(failure) => {
             give_up(attempt, opened).await;
             Err(failure)

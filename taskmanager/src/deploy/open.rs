@@ -21,6 +21,7 @@ use weir_operators::sink::SinkOperator;
 use weir_operators::source::{SPLITS, SourceOperator};
 use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
+use weir_snapshot::rescale::keyed_parts;
 use weir_state::{LocalCopies, RestoreSource, RocksState, StateMemory, StateOptions};
 
 use super::restore::{Share, check_schema, share};
@@ -154,21 +155,19 @@ impl Site {
         let Some(copies) = &self.copies else {
             return;
         };
-        let mut shares = Vec::new();
+        let mut needed = Vec::new();
         for subtask in subtasks {
-            let Ok(vertex) = vertex(&self.graph, subtask.vertex.0) else {
+            let (Some(from), Ok(vertex)) = (&self.restore, vertex(&self.graph, subtask.vertex.0))
+            else {
                 continue;
             };
-            let operators = vertex.chain.iter().filter(|spec| is_stateful(spec));
-            shares
-                .extend(operators.map(|spec| self.share(&self.info(vertex, spec, subtask.index))));
+            for operator in &vertex.chain {
+                let info = self.info(vertex, operator, subtask.index);
+                needed.extend(keyed_parts(&from.manifest, &info.uid, info.key_groups()));
+            }
         }
-        let keyed = shares.iter().flat_map(|share| &share.keyed);
-        copies.retain(
-            keyed
-                .flat_map(|part| &part.files)
-                .map(|file| file.path.as_str()),
-        );
+        let files = needed.into_iter().flat_map(|part| &part.files);
+        copies.retain(files.map(|file| file.path.as_str()));
     }
 
     fn open_into(&self, subtask: SubtaskId, waker: &SlotWaker, opened: &mut Opened) -> Result<()> {
