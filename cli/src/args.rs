@@ -50,8 +50,8 @@ impl Shared {
 pub enum Command {
     /// Run SQL in an embedded cluster: a script, statements, or a prompt.
     Sql(SqlCommand),
-    /// Run a job manager.
-    Jobmanager,
+    /// Run a job manager, or change who the job managers of a cluster are.
+    Jobmanager(JobManagerCommand),
     /// Run a task manager.
     Taskmanager,
     /// Submit a SQL script to a cluster.
@@ -68,6 +68,46 @@ pub enum Command {
     Stop(StopCommand),
     /// Run a job at another parallelism from its next checkpoint on, which is taken at once.
     Rescale(RescaleCommand),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct JobManagerCommand {
+    #[command(subcommand)]
+    pub change: Option<MembersCommand>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum MembersCommand {
+    /// Let a running job manager without data into the cluster; comes back when it votes.
+    Add {
+        /// Its id and address.
+        #[arg(value_name = "ID=HOST:PORT", value_parser = new_member)]
+        member: (u64, String),
+        #[command(flatten)]
+        cluster: ClusterCommand,
+    },
+    /// Take a job manager out of the cluster.
+    Remove {
+        /// Its id.
+        id: u64,
+        #[command(flatten)]
+        cluster: ClusterCommand,
+    },
+    /// List the job managers of a cluster.
+    List(ClusterCommand),
+}
+
+fn new_member(text: &str) -> Result<(u64, String), String> {
+    let expected = || format!("'{text}' is not ID=HOST:PORT");
+    let (id, address) = text.split_once('=').ok_or_else(expected)?;
+    let id = id.trim().parse().map_err(|_| expected())?;
+    let port = address
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok((id, address.trim().to_owned())),
+        _ => Err(expected()),
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -151,6 +191,9 @@ pub struct RunCommand {
     /// Name of the job.
     #[arg(long)]
     pub name: Option<String>,
+    /// Submissions with the same id give the same jobs: for a caller that repeats the command. Default: a new one.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
     /// Wait until the jobs have ended; fail if one did not finish.
     #[arg(long)]
     pub wait: bool,

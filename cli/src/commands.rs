@@ -32,7 +32,9 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read the script {}", command.file.display()))?;
     let mut client = JobClient::new(config, &command.cluster.jobmanager)?;
     let request = v1::SubmitJobRequest {
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: command
+            .request_id
+            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         program: Some(v1::submit_job_request::Program::SqlScript(script)),
         parallelism: command.parallelism.unwrap_or(0),
         from_savepoint: absolute(command.from_savepoint)?,
@@ -93,7 +95,7 @@ pub async fn get_job(client: &mut JobClient, job: &str) -> anyhow::Result<v1::Ge
         .await
 }
 
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     table

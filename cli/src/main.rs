@@ -6,6 +6,7 @@ mod args;
 mod client;
 mod commands;
 mod embedded;
+mod members;
 mod metrics_http;
 mod roles;
 mod sql;
@@ -59,7 +60,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Sql(command) => sql::run(config, command).await,
-            Command::Jobmanager => roles::job_manager(config).await,
+            Command::Jobmanager(command) => match command.change {
+                None => roles::job_manager(config).await,
+                Some(change) => members::run(&config, change).await,
+            },
             Command::Taskmanager => roles::task_manager(config).await,
             Command::Run(command) => commands::run(&config, command).await,
             Command::List(command) => commands::list(&config, command).await,

@@ -58,17 +58,17 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
 }
 
-/// One of 1 or 3 job managers.
+/// A job manager.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobManagerConfig {
-    /// 1-based number of this job manager among `peers`.
+    /// Number of this job manager: its place in `peers` from 1, or a higher one if it is added to a cluster.
     pub id: u64,
     /// gRPC address to listen on.
     pub bind: SocketAddr,
     /// HOST:PORT under which others reach this process; default: `bind`.
     pub advertise: Option<String>,
-    /// HOST:PORT of all job managers in the order of their ids, this one included. Empty: a single one.
+    /// HOST:PORT of the 1, 3 or 5 job managers that a cluster begins with, in the order of their ids. Empty: a single one.
     pub peers: Vec<String>,
     /// Folder of the Raft log and state.
     pub data_dir: PathBuf,

@@ -57,5 +57,6 @@ pub fn propose_status(error: &ProposeError) -> Status {
             Status::unavailable(error.to_string())
         }
         ProposeError::Refused(refusal) => Status::failed_precondition(refusal.0.clone()),
+        ProposeError::Membership(refusal) => Status::failed_precondition(refusal.to_string()),
     }
 }

@@ -1,6 +1,5 @@
 //! Follows Raft's elections: begins and ends this member's leadership.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,16 +16,14 @@ use crate::raft::{RaftHandle, RaftStatus};
 pub struct Leader {
     current: Arc<watch::Sender<Option<Arc<Leadership>>>>,
     raft: RaftHandle,
-    peers: Arc<BTreeMap<u64, String>>,
 }
 
 impl Leader {
-    /// Nobody yet. `peers` are the addresses of all members by id.
-    pub fn new(raft: RaftHandle, peers: BTreeMap<u64, String>) -> Self {
+    /// Nobody yet.
+    pub fn new(raft: RaftHandle) -> Self {
         Self {
             current: Arc::new(watch::Sender::new(None)),
             raft,
-            peers: Arc::new(peers),
         }
     }
 
@@ -62,13 +59,8 @@ impl Leader {
     fn address_of_other(&self) -> Option<String> {
         let status = *self.raft.status().borrow();
         (!status.leading)
-            .then(|| self.peers.get(&status.leader).cloned())
+            .then(|| self.raft.address_of(status.leader))
             .flatten()
-    }
-
-    /// Addresses of all members.
-    pub fn peers(&self) -> &BTreeMap<u64, String> {
-        &self.peers
     }
 
     /// Until `stop`: leads whenever Raft says so.

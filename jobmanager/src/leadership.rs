@@ -2,7 +2,7 @@
 //!
 //! Everything here is rebuilt by the next leader from the log and from what task managers say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,13 @@ use crate::job::Limits;
 use crate::job::action::Input;
 use crate::job::driver::{Driver, JobHandle, Message};
 use crate::members::Members;
+use crate::membership;
 use crate::meta::view::{has_ended, state_name};
 use crate::meta::{Outcome, command};
+use crate::raft::network::Links;
 use crate::raft::{ProposeError, RaftHandle};
 use crate::task_managers::TaskManagers;
+use crate::watch;
 
 /// How often leases are looked at.
 const LEASE_TICK: Duration = Duration::from_millis(50);
@@ -36,6 +39,8 @@ pub struct Surroundings {
     pub cluster_id: String,
     /// The log.
     pub raft: RaftHandle,
+    /// To job managers that are no members yet.
+    pub links: Links,
     /// Access to S3.
     pub s3: S3Config,
     /// Connections to task managers.
@@ -56,6 +61,8 @@ pub struct Leadership {
     /// Registered task managers.
     pub members: Mutex<Members>,
     jobs: RwLock<HashMap<String, JobHandle>>,
+    /// Ids of task managers to which a call is open.
+    watched: Mutex<HashSet<String>>,
     started: Instant,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -77,6 +84,7 @@ impl Leadership {
             term,
             members: Mutex::new(Members::default()),
             jobs: RwLock::new(HashMap::new()),
+            watched: Mutex::default(),
             started: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -90,6 +98,7 @@ impl Leadership {
             }
         }
         leader.spawn(Arc::clone(&leader).watch_leases());
+        leader.spawn(membership::keep(Arc::clone(&leader)));
         leader
     }
 
@@ -170,7 +179,7 @@ impl Leadership {
     pub fn stale(&self, running: &[v1::RunningAttempt]) -> Vec<v1::RunningAttempt> {
         let wanted = |attempt: &&v1::RunningAttempt| {
             self.job(&attempt.job_id)
-                .is_some_and(|job| job.status().accepts == Some(attempt.attempt))
+                .is_some_and(|job| job.accepts() == Some(attempt.attempt))
         };
         running
             .iter()
@@ -185,20 +194,13 @@ impl Leadership {
 
     /// Tells the jobs what a task manager runs.
     pub fn heard(&self, task_manager_id: &str, address: &str, running: &[v1::RunningAttempt]) {
-        for (job_id, job) in self.all_jobs() {
-            let status = job.status();
-            let Some(attempt) = status.accepts else {
+        for (job_id, job) in self.jobs.read().iter() {
+            let Some(attempt) = job.concerned(task_manager_id, address) else {
                 continue;
             };
-            let concerns = |slot: &v1::SlotPlace| {
-                slot.task_manager_id == task_manager_id || slot.address == address
-            };
-            if !status.slots.iter().any(concerns) {
-                continue;
-            }
             let subtasks = running
                 .iter()
-                .filter(|r| r.job_id == job_id && r.attempt == attempt)
+                .filter(|r| r.job_id == *job_id && r.attempt == attempt)
                 .flat_map(|r| r.subtasks.clone())
                 .collect();
             job.offer(Input::Heard {
@@ -218,6 +220,28 @@ impl Leadership {
             let lost = Input::Lost(task_managers.to_vec());
             job.send(Message::Input(lost)).await;
         }
+    }
+
+    /// Watches a task manager that has just registered; one that is watched already is not watched twice.
+    pub fn watch(self: &Arc<Self>, id: &str, address: &str) {
+        if !self.watched.lock().insert(id.to_owned()) {
+            return;
+        }
+        let (leader, id, address) = (Arc::clone(self), id.to_owned(), address.to_owned());
+        self.spawn(async move {
+            watch::watch(Arc::clone(&leader), id.clone(), address).await;
+            leader.watched.lock().remove(&id);
+        });
+    }
+
+    /// The process of a task manager is gone.
+    pub async fn dead(&self, id: &str, address: &str) {
+        if !self.members.lock().remove(id) {
+            return;
+        }
+        tracing::warn!(task_manager = %id, address, "task manager is lost: its process has ended");
+        self.task_managers.forget(address);
+        self.lost(&[id.to_owned()]).await;
     }
 
     /// Calls to these failed.

@@ -12,6 +12,7 @@ mod job;
 mod leader;
 mod leadership;
 mod members;
+mod membership;
 mod meta;
 mod raft;
 mod restart_policy;
@@ -19,6 +20,7 @@ mod scheduler;
 mod start;
 mod task_managers;
 mod validate;
+mod watch;
 
 pub use error::{JobManagerError, LEADER_KEY};
 pub use start::{JobManager, JobManagerHandle};

@@ -73,6 +73,12 @@ impl Members {
         true
     }
 
+    /// Its process is gone; false if it was not registered.
+    pub fn remove(&mut self, task_manager_id: &str) -> bool {
+        self.unreachable.remove(task_manager_id);
+        self.members.remove(task_manager_id).is_some()
+    }
+
     /// Removes those that were silent for longer than `timeout_ms`.
     pub fn expire(&mut self, now_ms: i64, timeout_ms: i64) -> Vec<String> {
         let lost: Vec<String> = self

@@ -27,7 +27,8 @@ use crate::job::Limits;
 use crate::leader::Leader;
 use crate::leadership::Surroundings;
 use crate::raft::log_store::LogStore;
-use crate::raft::{Identity, RaftHandle, RaftNode};
+use crate::raft::network::Links;
+use crate::raft::{RaftHandle, RaftNode, Who, entry};
 use crate::task_managers::TaskManagers;
 
 /// Calls under way get this long at shutdown.
@@ -35,6 +36,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// A single job manager elects itself within milliseconds: callers need not learn that it might not have.
 const ALONE_GRACE: Duration = Duration::from_secs(5);
+/// A leader that ends waits this long for its successor.
+const YIELD_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Entry point of the role.
@@ -62,7 +65,10 @@ impl JobManager {
             .local_addr()
             .map_err(|error| JobManagerError::Server(error.to_string()))?;
         let peers = members(settings, address)?;
-        let advertised = peers.get(&settings.id).cloned().unwrap_or_default();
+        let advertised = match peers.get(&settings.id) {
+            Some(own) => own.clone(),
+            None => advertised(settings, address),
+        };
         let tls = match &config.tls {
             Some(tls) => Some(TlsMaterial::read(
                 &tls.ca,
@@ -72,26 +78,40 @@ impl JobManager {
             )?),
             None => None,
         };
-        let identity = Identity {
+        let who = Who {
             cluster_id: config.cluster_id.clone(),
             id: settings.id,
-            members: peers.len() as u64,
+            address: advertised.clone(),
+            configured: peers,
         };
-        let data_dir = settings.data_dir.clone();
-        let for_log = identity.clone();
-        let log = tokio::task::spawn_blocking(move || LogStore::open(&data_dir, &for_log))
+        let alone = who.configured.len() == 1 && settings.id == 1;
+        let (data_dir, cluster_id, id) =
+            (settings.data_dir.clone(), who.cluster_id.clone(), who.id);
+        let log = tokio::task::spawn_blocking(move || LogStore::open(&data_dir, &cluster_id, id))
             .await
             .map_err(|error| JobManagerError::Stopped(error.to_string()))?
             .map_err(crate::raft::node::StartError::from)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (node, raft) = RaftNode::start(log, &identity, &peers, tls.as_ref(), &tasks, &stop)?;
-        let alone = peers.len() == 1;
-        let leader = Leader::new(raft.clone(), peers);
-        let surroundings = surroundings(&config, &raft, tls.clone());
+        let links = Links {
+            cluster_id: config.cluster_id.clone(),
+            tls: tls.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let has_state = log.has_state();
+        let (node, raft) = RaftNode::start(log, who, links.clone())?;
+        let surroundings = surroundings(&config, &raft, &links, tls.clone());
+        if !has_state {
+            let now_ms = u64::try_from(Clock::System.now_ms()).unwrap_or(1).max(1);
+            let coming_in = entry::come_in(raft.clone(), links, now_ms);
+            tasks.spawn(stop.clone().run_until_cancelled_owned(coming_in));
+        }
+        let leader = Leader::new(raft.clone());
         tasks.spawn(leader.clone().run(surroundings, stop.clone()));
         let services = Services {
             raft: RaftService {
-                identity,
+                cluster_id: config.cluster_id.clone(),
                 raft: raft.clone(),
             },
             control: ControlService {
@@ -134,42 +154,56 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, JobManagerError> {
         .map_err(|source| JobManagerError::Bind { address, source })
 }
 
-/// All members by id, this one included.
+fn advertised(settings: &JobManagerConfig, address: SocketAddr) -> String {
+    settings
+        .advertise
+        .clone()
+        .unwrap_or_else(|| address.to_string())
+}
+
+/// The first members of the cluster by id. This one may come later: then it has a higher id and they are whom it asks.
 fn members(
     settings: &JobManagerConfig,
     address: SocketAddr,
 ) -> Result<BTreeMap<u64, String>, JobManagerError> {
-    let own = settings
-        .advertise
-        .clone()
-        .unwrap_or_else(|| address.to_string());
     let peers = if settings.peers.is_empty() {
-        vec![own]
+        vec![advertised(settings, address)]
     } else {
         settings.peers.clone()
     };
-    if ![1, 3].contains(&peers.len()) {
+    if settings.id == 0 {
+        return Err(JobManagerError::Config(
+            "jobmanager.id is 0; ids count from 1".to_owned(),
+        ));
+    }
+    let first = settings.id <= peers.len() as u64;
+    if !first && settings.peers.is_empty() {
         return Err(JobManagerError::Config(format!(
-            "jobmanager.peers has {} entries; 1 or 3 job managers are possible",
-            peers.len()
+            "jobmanager.id is {}, but jobmanager.peers is empty: name the job managers of the cluster that it is to be added to",
+            settings.id
         )));
     }
-    if settings.id == 0 || settings.id > peers.len() as u64 {
+    if first && ![1, 3, 5].contains(&peers.len()) {
         return Err(JobManagerError::Config(format!(
-            "jobmanager.id is {}, but jobmanager.peers has {} entries; ids count from 1",
-            settings.id,
+            "jobmanager.peers has {} entries; a cluster begins with 1, 3 or 5 job managers",
             peers.len()
         )));
     }
     Ok((1..).zip(peers).collect())
 }
 
-fn surroundings(config: &Config, raft: &RaftHandle, tls: Option<TlsMaterial>) -> Surroundings {
+fn surroundings(
+    config: &Config,
+    raft: &RaftHandle,
+    links: &Links,
+    tls: Option<TlsMaterial>,
+) -> Surroundings {
     let settings = &config.jobmanager;
     let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX / 4);
     Surroundings {
         cluster_id: config.cluster_id.clone(),
         raft: raft.clone(),
+        links: links.clone(),
         s3: config.s3.clone(),
         task_managers: Arc::new(TaskManagers::new(tls)),
         clock: Clock::System,
@@ -281,6 +315,8 @@ impl JobManagerHandle {
 
     /// Ends everything it started. Jobs go on: their task managers look for another leader.
     pub async fn shutdown(mut self) {
+        // An orderly change of leader takes less than an election.
+        self.raft.yield_leadership(YIELD_TIMEOUT).await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

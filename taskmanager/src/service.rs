@@ -1,10 +1,13 @@
 //! The gRPC services of a task manager: commands of the job manager, streams of other task managers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::join_all;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weir_common::ids::CheckpointId;
@@ -188,6 +191,24 @@ impl TaskManagerControl for Service {
         self.node.end(&key, SubtaskState::Finished).await;
         let subtasks = attempt.map_or_else(Vec::new, |attempt| attempt.status().subtasks);
         Ok(Response::new(v1::FinishResponse { subtasks }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
+        let request = request.into_inner();
+        if request.cluster_id != self.node.options.cluster_id
+            || request.task_manager_id != self.node.id
+        {
+            return Err(Status::failed_precondition(format!(
+                "this is task manager {} of cluster '{}'",
+                self.node.id, self.node.options.cluster_id
+            )));
+        }
+        // Ends with the process, or a moment before it.
+        let until_shutdown = self.node.shutdown.clone().cancelled_owned();
+        let silence = futures::stream::pending().take_until(until_shutdown);
+        Ok(Response::new(Box::pin(silence)))
     }
 }
 

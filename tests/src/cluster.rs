@@ -1,5 +1,6 @@
 //! Job managers and task managers as processes on loopback.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -160,9 +161,10 @@ impl Cluster {
         };
         set("jobmanager.id", (index + 1).to_string());
         set("jobmanager.bind", format!("\"{}\"", self.addresses[index]));
-        if self.addresses.len() > 1 {
-            let peers: Vec<String> = self
-                .addresses
+        // Those that come later name the first ones, too.
+        let first = &self.addresses[..self.options.job_managers];
+        if first.len() > 1 || index >= first.len() {
+            let peers: Vec<String> = first
                 .iter()
                 .map(|address| format!("\"{address}\""))
                 .collect();
@@ -180,6 +182,42 @@ impl Cluster {
         let log = self.dir.path().join(format!("jm{index}.log"));
         self.job_managers[index] = Some(Process::start(&mut command, &log)?);
         Ok(())
+    }
+
+    /// One more job manager, which is not a member yet; its index.
+    pub fn start_new_job_manager(&mut self) -> anyhow::Result<usize> {
+        self.addresses.push(format!("127.0.0.1:{}", free_port()));
+        self.job_managers.push(None);
+        let index = self.job_managers.len() - 1;
+        self.start_job_manager(index)?;
+        Ok(index)
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    pub fn stop_job_manager(&mut self, index: usize) -> anyhow::Result<()> {
+        let Some(mut process) = self.job_managers[index].take() else {
+            return Ok(());
+        };
+        process.signal(Signal::SIGTERM);
+        eventually("the job manager ends", Duration::from_secs(30), || {
+            (!process.is_running()).then_some(())
+        })
+    }
+
+    /// What `weir jobmanager list` says: role by id.
+    pub fn job_manager_roles(&self) -> anyhow::Result<BTreeMap<u64, String>> {
+        let output = run(
+            weir()
+                .args(["jobmanager", "list", "--format", "json", "--jobmanager"])
+                .arg(self.addresses.join(",")),
+            COMMAND_TIMEOUT,
+        )?;
+        let lines = String::from_utf8(output.stdout)?;
+        let role = |line: &str| -> Option<(u64, String)> {
+            let member: Value = serde_json::from_str(line).ok()?;
+            Some((member["id"].as_u64()?, member["role"].as_str()?.to_owned()))
+        };
+        Ok(lines.lines().filter_map(role).collect())
     }
 
     pub fn start_task_manager(&mut self, index: usize) -> anyhow::Result<()> {

@@ -286,8 +286,8 @@ fn secrets_come_by_reference_only() {
     }
 }
 
-/// The binary with the chart's file and a pod's environment: an id that is no member's is the first thing that it complains about,
-/// so everything before was understood.
+/// The binary with the chart's file and a pod's environment: an id that nobody has is the first thing that it complains about, so
+/// everything before was understood.
 #[test]
 fn the_binary_starts_with_a_pods_environment() {
     let dir = tempfile::tempdir().unwrap();
@@ -300,7 +300,7 @@ fn the_binary_starts_with_a_pods_environment() {
             "WEIR_JOBMANAGER_ADDRESS",
             "weir-jobmanager.streams.svc:6123",
         )
-        .env("WEIR_JOBMANAGER__ID", "4")
+        .env("WEIR_JOBMANAGER__ID", "0")
         .env(
             "WEIR_TASKMANAGER__ADVERTISE",
             "weir-taskmanager-0.weir-taskmanager-headless.streams.svc:6122",
@@ -311,5 +311,5 @@ fn the_binary_starts_with_a_pods_environment() {
     let output = run(&mut command, Duration::from_secs(30)).unwrap();
     let shown = text(&output);
     assert!(!output.status.success(), "{shown}");
-    assert!(shown.contains("jobmanager.id is 4"), "{shown}");
+    assert!(shown.contains("jobmanager.id is 0"), "{shown}");
 }

@@ -59,6 +59,7 @@ impl JobManagerControl for ControlService {
         // A new process: the connection to its predecessor is dead.
         leader.task_managers.forget(&request.address);
         leader.lost(&replaced).await;
+        leader.watch(&request.task_manager_id, &request.address);
         leader.heard(&request.task_manager_id, &request.address, &request.running);
         let stale = leader.stale(&request.running);
         log_stale(&request.task_manager_id, &stale);

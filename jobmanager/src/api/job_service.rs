@@ -11,9 +11,11 @@ use weir_proto::v1::job_service_server::JobService;
 use weir_snapshot::{Store, paths};
 
 use super::{job_status, submit};
+use crate::error::propose_status;
 use crate::job::driver::{JobHandle, Message, Reply};
 use crate::leader::Leader;
 use crate::leadership::Leadership;
+use crate::membership;
 use crate::meta::view::{has_ended, state_name};
 use crate::validate;
 
@@ -44,7 +46,7 @@ impl JobService for Jobs {
         &self,
         _request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let leader = self.leader.get()?;
+        let leader = self.current().await?;
         let records: Vec<_> = leader.raft.view().read().jobs().cloned().collect();
         let jobs = records
             .iter()
@@ -60,7 +62,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::GetJobRequest>,
     ) -> Result<Response<v1::GetJobResponse>, Status> {
-        let leader = self.leader.get()?;
+        let leader = self.current().await?;
         let record = record(&leader, &request.into_inner().job_id)?;
         Ok(Response::new(job_status::details(&leader, &record)))
     }
@@ -151,7 +153,8 @@ impl JobService for Jobs {
         &self,
         _request: Request<v1::GetClusterRequest>,
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
-        let leader = self.leader.get()?;
+        let leader = self.current().await?;
+        let job_managers = leader.raft.members();
         let members = leader.members.lock();
         let task_managers = members
             .iter()
@@ -168,8 +171,45 @@ impl JobService for Jobs {
             leader: self.advertised.clone(),
             leader_term: leader.term,
             task_managers,
-            job_managers: self.leader.peers().values().cloned().collect(),
+            job_managers: job_managers.iter().map(|m| m.address.clone()).collect(),
+            job_manager_infos: job_managers
+                .into_iter()
+                .map(|member| v1::JobManagerInfo {
+                    id: member.id,
+                    voter: member.role() == v1::JobManagerRole::Voter,
+                    address: member.address,
+                })
+                .collect(),
         }))
+    }
+
+    async fn add_job_manager(
+        &self,
+        request: Request<v1::AddJobManagerRequest>,
+    ) -> Result<Response<v1::AddJobManagerResponse>, Status> {
+        let request = request.into_inner();
+        let leader = self.leader.get()?;
+        membership::add(&leader, request.id, &request.address).await?;
+        Ok(Response::new(v1::AddJobManagerResponse {}))
+    }
+
+    async fn remove_job_manager(
+        &self,
+        request: Request<v1::RemoveJobManagerRequest>,
+    ) -> Result<Response<v1::RemoveJobManagerResponse>, Status> {
+        let leader = self.leader.get()?;
+        membership::remove(&leader, request.into_inner().id).await?;
+        Ok(Response::new(v1::RemoveJobManagerResponse {}))
+    }
+}
+
+impl Jobs {
+    /// The leadership, once it is certain that nobody else has led meanwhile: what is read then is as new as the call.
+    async fn current(&self) -> Result<Arc<Leadership>, Status> {
+        let leader = self.leader.get()?;
+        let confirmed = leader.raft.read_barrier().await;
+        confirmed.map_err(|error| propose_status(&error))?;
+        Ok(leader)
     }
 }
 

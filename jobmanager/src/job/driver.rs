@@ -69,6 +69,18 @@ impl JobHandle {
     pub fn status(&self) -> JobStatus {
         self.status.borrow().clone()
     }
+
+    /// The current attempt, if a task manager has, or once had, to do with it.
+    pub fn concerned(&self, task_manager_id: &str, address: &str) -> Option<u64> {
+        let status = self.status.borrow();
+        let concerned = status.slots.uses(task_manager_id) || status.slots.at(address).is_some();
+        status.accepts.filter(|_| concerned)
+    }
+
+    /// The attempt whose reports are welcome.
+    pub fn accepts(&self) -> Option<u64> {
+        self.status.borrow().accepts
+    }
 }
 
 /// Why an input does not come.
@@ -140,7 +152,7 @@ impl Driver {
                 .members
                 .lock()
                 .hold(&record.job_id, &record.slots);
-            let course = match self.carry_out(&mut job, actions) {
+            let course = match self.carry_out(&mut job, actions, false) {
                 Course::On => self.drive(&mut job).await,
                 course => course,
             };
@@ -179,8 +191,9 @@ impl Driver {
                 },
                 _ = tick.tick() => Input::Tick,
             };
+            let is_tick = matches!(input, Input::Tick);
             let actions = job.step(self.leader.monotonic_ms(), rand::random(), input);
-            match self.carry_out(job, actions) {
+            match self.carry_out(job, actions, is_tick) {
                 Course::On => {}
                 course => return course,
             }
@@ -211,7 +224,7 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, job: &mut Job, actions: Vec<Action>) -> Course {
+    fn carry_out(&mut self, job: &mut Job, actions: Vec<Action>, is_tick: bool) -> Course {
         let mut queue = std::collections::VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
@@ -236,13 +249,8 @@ impl Driver {
             }
         }
         let status = job.status();
-        self.status.send_if_modified(|known| {
-            let changed = *known != status;
-            if changed {
-                *known = status;
-            }
-            changed
-        });
+        self.status
+            .send_if_modified(|known| known.update(status, is_tick));
         Course::On
     }
 
@@ -251,7 +259,7 @@ impl Driver {
         let context = job.context();
         let attempt = Attempt {
             fence: self.leader.fence(self.job_id.as_str(), context.attempt),
-            slots: context.slots.clone(),
+            slots: Arc::clone(&context.slots),
         };
         let leader = Arc::clone(&self.leader);
         let job_id = self.job_id.as_str().to_owned();
@@ -370,6 +378,8 @@ fn answered<T>(result: Result<T, ProposeError>) -> Result<Result<T, String>, Gon
         Ok(value) => Ok(Ok(value)),
         Err(ProposeError::Refused(refusal)) => Ok(Err(refusal.0)),
         Err(ProposeError::NotLeader) => Err(Gone::Deposed),
+        // Never said of a command about a job.
+        Err(ProposeError::Membership(refusal)) => Ok(Err(refusal.to_string())),
         Err(ProposeError::Unknown(why)) => {
             tracing::warn!("an entry of the log has an unknown fate: {why}");
             Err(Gone::Reload)

@@ -1,6 +1,7 @@
 //! The subtasks of one attempt, as far as the leader has heard of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use weir_common::ids::{SubtaskId, VertexId};
 use weir_proto::v1;
@@ -32,7 +33,11 @@ pub fn subtasks_of(graph: &v1::JobGraph) -> BTreeSet<SubtaskId> {
 #[derive(Debug, Clone)]
 pub struct Execution {
     /// DEPLOYING until something else is heard.
-    pub states: BTreeMap<SubtaskId, SubtaskState>,
+    pub states: Arc<BTreeMap<SubtaskId, SubtaskState>>,
+    /// How many run, or are further.
+    running: usize,
+    /// How many have seen the end of their data.
+    ended: usize,
     silent: BTreeMap<String, u32>,
     broken: BTreeMap<String, u32>,
 }
@@ -49,11 +54,14 @@ pub struct Failure {
 impl Execution {
     /// Nothing heard yet.
     pub fn new(graph: &v1::JobGraph) -> Self {
+        let states = subtasks_of(graph)
+            .into_iter()
+            .map(|subtask| (subtask, SubtaskState::Deploying))
+            .collect();
         Self {
-            states: subtasks_of(graph)
-                .into_iter()
-                .map(|subtask| (subtask, SubtaskState::Deploying))
-                .collect(),
+            states: Arc::new(states),
+            running: 0,
+            ended: 0,
             silent: BTreeMap::new(),
             broken: BTreeMap::new(),
         }
@@ -92,30 +100,40 @@ impl Execution {
         error: &str,
         fatal: bool,
     ) -> Result<(), Failure> {
-        let Some(known) = self.states.get_mut(&subtask) else {
+        let Some(&known) = self.states.get(&subtask) else {
             return Ok(());
         };
-        let name = vertex_name(graph, subtask);
+        let name = || vertex_name(graph, subtask);
         match state {
             SubtaskState::Failed => Err(Failure {
                 reason: if error.is_empty() {
-                    format!("subtask {subtask} ({name}) failed")
+                    format!("subtask {subtask} ({}) failed", name())
                 } else {
                     error.to_owned()
                 },
                 fatal,
             }),
             SubtaskState::Canceled => Err(Failure {
-                reason: format!("subtask {subtask} ({name}) was cancelled by its task manager"),
+                reason: format!(
+                    "subtask {subtask} ({}) was cancelled by its task manager",
+                    name()
+                ),
                 fatal: false,
             }),
             // A heartbeat can be older than a report: states only go forward.
-            newer if newer > *known => {
-                *known = newer;
+            newer if newer > known => {
+                self.advance(subtask, known, newer);
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    fn advance(&mut self, subtask: SubtaskId, from: SubtaskState, to: SubtaskState) {
+        let passes = |mark: SubtaskState| usize::from(from < mark && to >= mark);
+        self.running += passes(SubtaskState::Running);
+        self.ended += passes(SubtaskState::EndOfData);
+        Arc::make_mut(&mut self.states).insert(subtask, to);
     }
 
     /// Takes a registration or heartbeat. A task manager that has nothing of the attempt `patience` times in a row has lost it.
@@ -126,16 +144,10 @@ impl Execution {
         subtasks: &[v1::SubtaskStatus],
         patience: u32,
     ) -> Result<(), Failure> {
-        let replaced = context
-            .slots
-            .iter()
-            .find(|slot| slot.address == address && slot.task_manager_id != task_manager_id);
-        if let Some(slot) = replaced {
+        let replaced = context.slots.at(address);
+        if let Some(former) = replaced.filter(|former| *former != task_manager_id) {
             return Err(Failure {
-                reason: format!(
-                    "task manager {} at {address} was replaced by a new process",
-                    slot.task_manager_id
-                ),
+                reason: format!("task manager {former} at {address} was replaced by a new process"),
                 fatal: false,
             });
         }
@@ -156,10 +168,7 @@ impl Execution {
             }
             self.report(&context.graph, subtask.into(), status.state(), "", false)?;
         }
-        let used = context
-            .slots
-            .iter()
-            .any(|slot| slot.task_manager_id == task_manager_id);
+        let used = context.slots.uses(task_manager_id);
         if !used || !subtasks.is_empty() {
             self.silent.remove(task_manager_id);
             return Ok(());
@@ -179,24 +188,17 @@ impl Execution {
 
     /// Every subtask has reported that it runs, or is further.
     pub fn all_run(&self) -> bool {
-        self.states
-            .values()
-            .all(|state| *state >= SubtaskState::Running)
+        self.running == self.states.len()
     }
 
     /// Every subtask has seen the end of its data.
     pub fn all_ended(&self) -> bool {
-        self.states
-            .values()
-            .all(|state| *state >= SubtaskState::EndOfData)
+        self.ended == self.states.len()
     }
 
     /// Those that have not reported that they run.
     pub fn missing(&self) -> usize {
-        self.states
-            .values()
-            .filter(|state| **state < SubtaskState::Running)
-            .count()
+        self.states.len() - self.running
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use weir_common::backoff::Backoff;
 use weir_common::limits::CONTROL_CALL_TIMEOUT;
 use weir_proto::v1;
 
+use super::placement::Placement;
 use crate::task_managers::{TaskManagers, call};
 
 /// A task manager that does not tear an attempt down in this time is not waited for; it is told again with its next heartbeat.
@@ -18,6 +21,8 @@ const TEAR_DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 const LEASE_POLL: Duration = Duration::from_millis(50);
 /// Commits may have to wait for systems outside.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Calls of one kind that are under way: requests are made only then, they can be large.
+const CALLS: usize = 256;
 /// Tries of the notification that a checkpoint is complete.
 const NOTIFY_TRIES: u32 = 3;
 
@@ -27,7 +32,7 @@ pub struct Attempt {
     /// Carried by every call.
     pub fence: v1::Fence,
     /// Slot k has subtask k of every vertex.
-    pub slots: Vec<v1::SlotPlace>,
+    pub slots: Arc<Placement>,
 }
 
 impl Attempt {
@@ -38,16 +43,21 @@ impl Attempt {
             .collect()
     }
 
-    /// Calls all task managers; the errors with their names.
+    /// Calls all task managers, so many at a time; the errors with their names.
     async fn on_all<'a, F, R>(&'a self, each: F) -> Vec<(String, Status)>
     where
         F: Fn(&'a str, &'a str) -> R,
         R: Future<Output = Result<(), Status>>,
     {
-        let calls = self.task_managers().into_iter().map(|(id, address)| {
-            let result = each(id, address);
-            async move { (id, result.await) }
-        });
+        let (each, permits) = (&each, &Semaphore::new(CALLS));
+        let calls = self
+            .task_managers()
+            .into_iter()
+            .map(|(id, address)| async move {
+                // Never closed.
+                let _permit = permits.acquire().await;
+                (id, each(id, address).await)
+            });
         let results = join_all(calls).await;
         results
             .into_iter()

@@ -8,6 +8,7 @@ pub mod action;
 pub mod driver;
 pub mod execution;
 mod io;
+pub mod placement;
 pub mod states;
 pub mod status;
 
@@ -17,6 +18,7 @@ use weir_proto::v1;
 use weir_snapshot::recovery::Verify;
 
 pub use action::{Action, Input, Output};
+use placement::Placement;
 use states::State;
 
 use crate::meta::view::newest_checkpoint_id;
@@ -49,7 +51,7 @@ pub struct Context {
     /// The current attempt, 0 before the first.
     pub attempt: u64,
     /// Its slots.
-    pub slots: Vec<v1::SlotPlace>,
+    pub slots: Arc<Placement>,
     /// Task managers may have something of the current attempt.
     pub deployed: bool,
     /// How closely the next choice of a restore point looks at its files. Task managers compare the checksums of all that they load
@@ -101,8 +103,8 @@ impl Context {
 
     /// The first of these task managers that the current attempt runs on.
     pub fn uses_any(&self, task_managers: &[String]) -> Option<String> {
-        let used = |id: &&String| self.slots.iter().any(|slot| slot.task_manager_id == **id);
-        task_managers.iter().find(used).cloned()
+        let mut used = task_managers.iter().filter(|id| self.slots.uses(id));
+        used.next().cloned()
     }
 }
 
@@ -124,7 +126,7 @@ impl Job {
             now_ms,
             random: 0.5,
             attempt: record.attempt,
-            slots: record.slots.clone(),
+            slots: Arc::new(Placement::new(record.slots.clone())),
             deployed: record.attempt > 0,
             verify: Verify::Checksums,
             rescaling: false,

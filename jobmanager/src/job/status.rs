@@ -1,30 +1,53 @@
 //! What an observer sees of a job that has not ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weir_common::ids::SubtaskId;
 use weir_proto::v1;
 
 use super::Context;
+use super::placement::Placement;
 use super::states::State;
 
-/// A picture of the moment; the log has the rest.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A picture of the moment; the log has the rest. Cheap to clone.
+#[derive(Debug, Clone, Default)]
 pub struct JobStatus {
     /// The attempt whose reports are welcome.
     pub accepts: Option<u64>,
     /// The current attempt.
     pub attempt: u64,
-    /// Its subtasks.
-    pub subtasks: BTreeMap<SubtaskId, v1::SubtaskState>,
-    /// Where they are: slot k has subtask k of every vertex.
-    pub slots: Vec<v1::SlotPlace>,
+    /// Its subtasks; a tick old at most.
+    pub subtasks: Arc<BTreeMap<SubtaskId, v1::SubtaskState>>,
+    /// Where they are.
+    pub slots: Arc<Placement>,
     /// Why the job does not go on.
     pub waiting: String,
     /// Under this leader.
     pub failed_checkpoints: u64,
     /// Why the last one failed.
     pub last_checkpoint_failure: String,
+}
+
+impl JobStatus {
+    /// Takes a newer picture over; gives whether anything is different. The subtasks are taken over with ticks only: each of thousands of
+    /// reports would copy all of them otherwise.
+    pub(super) fn update(&mut self, mut newer: Self, is_tick: bool) -> bool {
+        let same_course = self.accepts == newer.accepts && self.attempt == newer.attempt;
+        if same_course && !is_tick {
+            newer.subtasks = Arc::clone(&self.subtasks);
+        }
+        let changed = !same_course
+            || !Arc::ptr_eq(&self.subtasks, &newer.subtasks)
+            || !Arc::ptr_eq(&self.slots, &newer.slots)
+            || self.waiting != newer.waiting
+            || self.failed_checkpoints != newer.failed_checkpoints
+            || self.last_checkpoint_failure != newer.last_checkpoint_failure;
+        if changed {
+            *self = newer;
+        }
+        changed
+    }
 }
 
 pub(super) fn of(context: &Context, state: Option<&State>) -> JobStatus {
@@ -36,9 +59,9 @@ pub(super) fn of(context: &Context, state: Option<&State>) -> JobStatus {
         attempt: context.attempt,
         subtasks: state
             .execution()
-            .map(|execution| execution.states.clone())
+            .map(|execution| Arc::clone(&execution.states))
             .unwrap_or_default(),
-        slots: context.slots.clone(),
+        slots: Arc::clone(&context.slots),
         waiting: context.waiting.clone(),
         failed_checkpoints: context.failed_checkpoints,
         last_checkpoint_failure: context.last_checkpoint_failure.clone(),

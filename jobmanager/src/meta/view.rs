@@ -25,9 +25,11 @@ pub enum Outcome {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
-/// All jobs that are known: those that have not ended, and the newest that have.
+/// All jobs that are known: those that have not ended, and the newest that have. And who the job managers are.
 #[derive(Debug, Default, Clone)]
 pub struct MetaState {
+    /// Job managers by id; changed by Raft's own entries, not by commands.
+    pub members: BTreeMap<u64, v1::JobManagerMember>,
     pub(super) jobs: BTreeMap<String, Arc<v1::JobRecord>>,
 }
 
@@ -40,6 +42,14 @@ pub fn has_ended(state: v1::JobState) -> bool {
 }
 
 impl MetaState {
+    /// Of a new cluster.
+    pub fn of_members(members: BTreeMap<u64, v1::JobManagerMember>) -> Self {
+        Self {
+            members,
+            jobs: BTreeMap::new(),
+        }
+    }
+
     /// A job by its id.
     pub fn job(&self, job_id: &str) -> Option<Arc<v1::JobRecord>> {
         self.jobs.get(job_id).cloned()
@@ -64,6 +74,7 @@ impl MetaState {
         v1::MetaSnapshot {
             format_version: SNAPSHOT_FORMAT,
             jobs: self.jobs.values().map(|job| (**job).clone()).collect(),
+            members: self.members.values().cloned().collect(),
         }
         .encode_to_vec()
     }
@@ -82,6 +93,11 @@ impl MetaState {
             )));
         }
         Ok(Self {
+            members: snapshot
+                .members
+                .into_iter()
+                .map(|member| (member.id, member))
+                .collect(),
             jobs: snapshot
                 .jobs
                 .into_iter()
@@ -134,8 +150,15 @@ mod tests {
             ..Default::default()
         };
         state.jobs.insert("a".to_owned(), Arc::new(job.clone()));
+        let member = v1::JobManagerMember {
+            id: 4,
+            address: "h:1".to_owned(),
+            ..Default::default()
+        };
+        state.members.insert(4, member);
         let copy = MetaState::decode(&state.encode()).unwrap();
         assert_eq!(*copy.job("a").unwrap(), job);
+        assert_eq!(copy.members, state.members);
         assert!(MetaState::decode(b"\xff\xff").is_err());
     }
 }

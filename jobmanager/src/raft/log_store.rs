@@ -1,13 +1,13 @@
 //! The Raft log of this job manager: entries, hard state and the last snapshot, in RocksDB.
 //!
 //! Invariant: what a method has returned `Ok` for survives a crash of the machine (every write is synced). Reads are answered from
-//! memory: compaction keeps the log short, and raft-rs gives up on any read error. A data folder belongs to one cluster, one member
-//! and one number of members, for ever.
+//! memory: compaction keeps the log short, and raft-rs gives up on any read error. A data folder belongs to one cluster and one member
+//! for ever. An empty one takes no part in anything until it has either founded the cluster or been let in (see `entry.rs`).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use raft::prelude::{ConfState, Entry, HardState, Snapshot};
+use raft::prelude::{Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
@@ -15,6 +15,8 @@ const IDENTITY: &[u8] = b"m/identity";
 const HARD_STATE: &[u8] = b"m/hard_state";
 const SNAPSHOT: &[u8] = b"m/snapshot";
 const ENTRY_PREFIX: u8 = b'e';
+/// Index and term of a cluster's first snapshot.
+const GENESIS: u64 = 1;
 
 /// Why the log cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -39,22 +41,17 @@ pub enum LogStoreError {
         /// In the configuration.
         configured: String,
     },
-    /// The folder was written by another member, or for another number of members.
+    /// The folder was written by another member.
     #[error(
-        "job manager data folder {path} belongs to job manager {found_id} of {found_members}, this process is configured as {id} of {members}; \
-         changing the members of a running cluster is not supported yet"
+        "job manager data folder {path} belongs to job manager {found_id}, this process is configured as job manager {id}"
     )]
     OtherMember {
         /// The folder.
         path: PathBuf,
         /// In the folder.
         found_id: u64,
-        /// In the folder.
-        found_members: u64,
         /// In the configuration.
         id: u64,
-        /// In the configuration.
-        members: u64,
     },
 }
 
@@ -63,22 +60,28 @@ pub enum LogStoreError {
 pub struct Identity {
     /// Name of the cluster.
     pub cluster_id: String,
-    /// 1-based number of this member.
+    /// Number of this member, from 1.
     pub id: u64,
-    /// Members have the ids 1 to this.
-    pub members: u64,
+    /// Tells this folder from others of the same member: 0 for a first member's first one, else milliseconds at its making.
+    pub incarnation: u64,
 }
+
+/// In front of the identity: the layout of the folder.
+const LAYOUT: &str = "weir-raft-2";
 
 impl Identity {
     fn encode(&self) -> String {
-        format!("{} {} {}", self.id, self.members, self.cluster_id)
+        format!(
+            "{LAYOUT} {} {} {}",
+            self.id, self.incarnation, self.cluster_id
+        )
     }
 
     fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, ' ');
+        let mut parts = text.strip_prefix(LAYOUT)?.trim_start().splitn(3, ' ');
         Some(Self {
             id: parts.next()?.parse().ok()?,
-            members: parts.next()?.parse().ok()?,
+            incarnation: parts.next()?.parse().ok()?,
             cluster_id: parts.next()?.to_owned(),
         })
     }
@@ -88,6 +91,7 @@ impl Identity {
 pub struct LogStore {
     db: DB,
     path: PathBuf,
+    identity: Option<Identity>,
     hard_state: HardState,
     snapshot: Snapshot,
     /// Continuous, the first one follows the snapshot.
@@ -96,8 +100,8 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the folder, or makes it for `identity`.
-    pub fn open(path: &Path, identity: &Identity) -> Result<Self, LogStoreError> {
+    /// Opens the folder, or makes an empty one.
+    pub fn open(path: &Path, cluster_id: &str, id: u64) -> Result<Self, LogStoreError> {
         let fail = |message: String| LogStoreError::Io {
             path: path.to_owned(),
             message,
@@ -107,53 +111,86 @@ impl LogStore {
         let mut store = Self {
             db,
             path: path.to_owned(),
+            identity: None,
             hard_state: HardState::default(),
             snapshot: Snapshot::default(),
             entries: VecDeque::new(),
             entry_bytes: 0,
         };
-        match store.read(IDENTITY)? {
-            Some(bytes) => store.check_identity(&bytes, identity)?,
-            None => store.initialise(identity)?,
+        if let Some(bytes) = store.read(IDENTITY)? {
+            store.identity = Some(store.check_identity(&bytes, cluster_id, id)?);
         }
         store.load()?;
         Ok(store)
     }
 
-    fn check_identity(&self, bytes: &[u8], identity: &Identity) -> Result<(), LogStoreError> {
+    fn check_identity(
+        &self,
+        bytes: &[u8],
+        cluster_id: &str,
+        id: u64,
+    ) -> Result<Identity, LogStoreError> {
         let found = std::str::from_utf8(bytes)
             .ok()
             .and_then(Identity::decode)
-            .ok_or_else(|| self.fail("its identity cannot be read"))?;
-        if found.cluster_id != identity.cluster_id {
+            .ok_or_else(|| self.fail("its identity cannot be read by this version"))?;
+        if found.cluster_id != cluster_id {
             return Err(LogStoreError::OtherCluster {
                 path: self.path.clone(),
                 found: found.cluster_id,
-                configured: identity.cluster_id.clone(),
+                configured: cluster_id.to_owned(),
             });
         }
-        if found != *identity {
+        if found.id != id {
             return Err(LogStoreError::OtherMember {
                 path: self.path.clone(),
                 found_id: found.id,
-                found_members: found.members,
-                id: identity.id,
-                members: identity.members,
+                id,
             });
         }
+        Ok(found)
+    }
+
+    /// Whose folder it is; `None`: it is empty.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether it has a state: its member has founded the cluster, or received a snapshot from it.
+    pub fn has_state(&self) -> bool {
+        self.snapshot.get_metadata().index > 0
+    }
+
+    /// Nothing was decided or voted on by this member since the cluster was founded.
+    pub fn is_blank(&self) -> bool {
+        self.hard_state.term <= GENESIS && self.last() <= GENESIS
+    }
+
+    /// The folder belongs to this member from now on, which waits to be let in.
+    pub fn claim(&mut self, identity: Identity) -> Result<(), LogStoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(IDENTITY, identity.encode());
+        self.write(batch)?;
+        self.identity = Some(identity);
         Ok(())
     }
 
-    /// All members start with the same configuration at index 0, so that none has to be told.
-    fn initialise(&mut self, identity: &Identity) -> Result<(), LogStoreError> {
-        let mut conf_state = ConfState::default();
-        conf_state.set_voters((1..=identity.members).collect());
+    /// Begins the log of a new cluster. All first members begin with the same snapshot of these voters, so that none has to be told; it
+    /// stands at index 1, so that whoever comes later cannot begin without a snapshot.
+    pub fn found(
+        &mut self,
+        identity: Identity,
+        voters: Vec<u64>,
+        state: Vec<u8>,
+    ) -> Result<(), LogStoreError> {
+        self.claim(identity)?;
         let mut snapshot = Snapshot::default();
-        snapshot.mut_metadata().set_conf_state(conf_state);
-        let mut batch = WriteBatch::default();
-        batch.put(IDENTITY, identity.encode());
-        batch.put(SNAPSHOT, self.encode(&snapshot)?);
-        self.write(batch)
+        let metadata = snapshot.mut_metadata();
+        metadata.index = GENESIS;
+        metadata.term = GENESIS;
+        metadata.mut_conf_state().set_voters(voters);
+        snapshot.data = state.into();
+        self.install(snapshot)
     }
 
     fn load(&mut self) -> Result<(), LogStoreError> {
@@ -402,7 +439,7 @@ impl Storage for LogStore {
     }
 
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // The node compacts when it is asked for a newer one (see node.rs), so the stored one is given or none yet.
+        // The stored one is always recent enough: every change of the members makes a new one.
         if self.snapshot.get_metadata().index < request_index || self.snapshot.data.is_empty() {
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }
@@ -414,12 +451,17 @@ impl Storage for LogStore {
 mod tests {
     use super::*;
 
-    fn identity(cluster: &str, id: u64) -> Identity {
-        Identity {
-            cluster_id: cluster.to_owned(),
-            id,
-            members: 3,
-        }
+    fn founded(path: &Path) -> LogStore {
+        let mut store = LogStore::open(path, "a", 1).unwrap();
+        let identity = Identity {
+            cluster_id: "a".to_owned(),
+            id: 1,
+            incarnation: 0,
+        };
+        store
+            .found(identity, vec![1, 2, 3], b"state".to_vec())
+            .unwrap();
+        store
     }
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -456,53 +498,53 @@ mod tests {
     #[test]
     fn what_was_persisted_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = LogStore::open(dir.path(), &identity("a", 1)).unwrap();
+        let mut store = founded(dir.path());
         store
             .persist(
-                &[entry(1, 1), entry(2, 1), entry(3, 1)],
-                Some(&hard_state(1, 2)),
+                &[entry(2, 1), entry(3, 1), entry(4, 1)],
+                Some(&hard_state(1, 3)),
             )
             .unwrap();
         // A new leader overwrites the tail with a shorter one.
         store
-            .persist(&[entry(2, 2)], Some(&hard_state(2, 2)))
+            .persist(&[entry(3, 2)], Some(&hard_state(2, 3)))
             .unwrap();
         drop(store);
 
-        let store = LogStore::open(dir.path(), &identity("a", 1)).unwrap();
-        assert_eq!(all(&store), [(1, 1), (2, 2)]);
+        let store = LogStore::open(dir.path(), "a", 1).unwrap();
+        assert_eq!(all(&store), [(2, 1), (3, 2)]);
         let state = store.initial_state().unwrap();
-        assert_eq!((state.hard_state.term, state.hard_state.commit), (2, 2));
+        assert_eq!((state.hard_state.term, state.hard_state.commit), (2, 3));
         assert_eq!(state.conf_state.voters, [1, 2, 3]);
-        assert!(store.term(3).is_err());
+        assert!(store.term(4).is_err());
     }
 
     #[test]
     fn a_snapshot_takes_the_place_of_the_entries_it_covers() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = LogStore::open(dir.path(), &identity("a", 1)).unwrap();
+        let mut store = founded(dir.path());
         store
-            .persist(&[entry(1, 1), entry(2, 1), entry(3, 1)], None)
+            .persist(&[entry(2, 1), entry(3, 1), entry(4, 1)], None)
             .unwrap();
         let mut snapshot = store.last_snapshot().clone();
-        snapshot.mut_metadata().index = 2;
+        snapshot.mut_metadata().index = 3;
         snapshot.mut_metadata().term = 1;
-        snapshot.data = "state".into();
+        snapshot.data = "newer".into();
         store.install(snapshot).unwrap();
         drop(store);
 
-        let store = LogStore::open(dir.path(), &identity("a", 1)).unwrap();
-        assert_eq!(all(&store), [(3, 1)]);
-        assert_eq!(store.term(2).unwrap(), 1);
-        assert!(store.term(1).is_err());
-        assert_eq!(&store.snapshot(2, 2).unwrap().data[..], b"state");
+        let store = LogStore::open(dir.path(), "a", 1).unwrap();
+        assert_eq!(all(&store), [(4, 1)]);
+        assert_eq!(store.term(3).unwrap(), 1);
+        assert!(store.term(2).is_err());
+        assert_eq!(&store.snapshot(3, 2).unwrap().data[..], b"newer");
     }
 
     #[test]
     fn a_snapshot_from_elsewhere_drops_entries_that_do_not_continue_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = LogStore::open(dir.path(), &identity("a", 1)).unwrap();
-        store.persist(&[entry(1, 1), entry(2, 1)], None).unwrap();
+        let mut store = founded(dir.path());
+        store.persist(&[entry(2, 1), entry(3, 1)], None).unwrap();
         let mut snapshot = store.last_snapshot().clone();
         snapshot.mut_metadata().index = 9;
         snapshot.mut_metadata().term = 4;
@@ -519,15 +561,35 @@ mod tests {
     #[test]
     fn a_folder_of_another_cluster_or_member_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        drop(LogStore::open(dir.path(), &identity("a", 1)).unwrap());
-        let error = LogStore::open(dir.path(), &identity("b", 1)).err().unwrap();
+        drop(founded(dir.path()));
+        let error = LogStore::open(dir.path(), "b", 1).err().unwrap();
         assert!(
             error
                 .to_string()
                 .contains("belongs to cluster 'a', this process is configured for 'b'"),
             "{error}"
         );
-        let error = LogStore::open(dir.path(), &identity("a", 2)).err().unwrap();
-        assert!(error.to_string().contains("job manager 1 of 3"), "{error}");
+        let error = LogStore::open(dir.path(), "a", 2).err().unwrap();
+        assert!(error.to_string().contains("job manager 1"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_waits_to_be_let_in_has_an_owner_and_no_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = LogStore::open(dir.path(), "a", 4).unwrap();
+        assert!(store.identity().is_none());
+        let identity = Identity {
+            cluster_id: "a".to_owned(),
+            id: 4,
+            incarnation: 77,
+        };
+        store.claim(identity.clone()).unwrap();
+        drop(store);
+        let store = LogStore::open(dir.path(), "a", 4).unwrap();
+        assert_eq!(store.identity(), Some(&identity));
+        assert!(!store.has_state() && store.is_blank());
+        assert!(store.initial_state().unwrap().conf_state.voters.is_empty());
+        let founder = founded(&dir.path().join("other"));
+        assert!(founder.has_state() && founder.is_blank());
     }
 }

@@ -1,6 +1,6 @@
 //! Snapshots of the replicated state: they keep the log short, and bring a member that fell far behind up to date.
 
-use raft::prelude::Snapshot;
+use raft::prelude::{ConfState, Snapshot};
 
 use super::log_store::{LogStore, LogStoreError};
 use crate::meta::MetaState;
@@ -16,25 +16,21 @@ pub(super) fn is_due(store: &LogStore) -> bool {
     entries > ENTRIES_MAX || bytes > BYTES_MAX
 }
 
-/// Replaces the entries up to `applied` by the state they add up to.
+/// Replaces the entries up to `applied` by the state they add up to, with the members as of then.
 pub(super) fn compact(
     store: &mut LogStore,
     state: &MetaState,
     applied: u64,
+    conf_state: &ConfState,
 ) -> Result<(), LogStoreError> {
     let Some(term) = store.term_of(applied) else {
         return Ok(());
     };
     let mut snapshot = Snapshot::default();
-    let conf_state = store
-        .last_snapshot()
-        .get_metadata()
-        .get_conf_state()
-        .clone();
     let metadata = snapshot.mut_metadata();
     metadata.index = applied;
     metadata.term = term;
-    metadata.set_conf_state(conf_state);
+    metadata.set_conf_state(conf_state.clone());
     snapshot.data = state.encode().into();
     store.install(snapshot)
 }

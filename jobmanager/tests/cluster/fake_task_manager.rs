@@ -1,11 +1,14 @@
 //! A task manager that runs nothing: it says what a real one would say, over the same wire.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -297,5 +300,16 @@ impl TaskManagerControl for Node {
         let key = (fence.job_id, fence.attempt);
         self.seen.lock().running.remove(&key);
         Ok(Response::new(v1::FinishResponse::default()))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        _: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let killed = self.stop.clone().cancelled_owned();
+        let silence = futures::stream::pending().take_until(killed);
+        Ok(Response::new(Box::pin(silence)))
     }
 }

@@ -1,10 +1,13 @@
 //! SCHEDULING: slots are found, the restore point is chosen, the attempt is entered into the log; only then is anything deployed.
 
+use std::sync::Arc;
+
 use weir_proto::v1;
 
 use super::deploying::Deploying;
 use super::{Action, Context, Failure, Input, State, fail};
 use crate::checkpoint::storage::Restore;
+use crate::job::placement::Placement;
 
 /// Times that the log may refuse the attempt because a checkpoint completed meanwhile.
 const REFUSALS_MAX: u32 = 5;
@@ -78,7 +81,7 @@ impl Scheduling {
             }
             (Phase::Starting(slots, restore), Input::AttemptStarted(Ok(()))) => {
                 context.attempt += 1;
-                context.slots = slots;
+                context.slots = Arc::new(Placement::new(slots));
                 return Deploying::enter(context, restore);
             }
             (Phase::Starting(slots, _), Input::AttemptStarted(Err(reason))) => {
