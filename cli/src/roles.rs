@@ -1,4 +1,4 @@
-//! The processes of a cluster: run until SIGTERM or Ctrl-C.
+//! The processes of a cluster: run until SIGTERM or Ctrl-C. A task manager lets its jobs move away first; a second signal ends it at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_common::config::Config;
@@ -55,6 +55,10 @@ pub async fn task_manager(config: Config) -> anyhow::Result<()> {
     let handle = TaskManager::start(config).await?;
     tracing::info!(address = %handle.address(), "task manager is up");
     interrupts.next().await;
+    tokio::select! {
+        () = handle.drain() => {}
+        () = interrupts.next() => tracing::warn!("asked a second time: leaves at once"),
+    }
     handle.shutdown().await;
     Ok(())
 }

@@ -103,6 +103,8 @@ pub struct TaskManagerConfig {
     pub state_memory_bytes: u64,
     /// Parallel uploads and downloads of snapshot files.
     pub transfer_threads: usize,
+    /// After SIGTERM it waits this long for its jobs to move to other task managers.
+    pub drain_timeout_ms: u64,
 }
 
 /// S3 access. Empty values fall back to the AWS environment variables.
@@ -181,6 +183,7 @@ impl Default for TaskManagerConfig {
             local_copies: true,
             state_memory_bytes: 512 << 20,
             transfer_threads: 4,
+            drain_timeout_ms: 60_000,
         }
     }
 }

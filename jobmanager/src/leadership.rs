@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_common::clock::Clock;
@@ -27,7 +28,6 @@ use crate::meta::{Outcome, command};
 use crate::raft::network::Links;
 use crate::raft::{ProposeError, RaftHandle};
 use crate::task_managers::TaskManagers;
-use crate::watch;
 
 /// How often leases are looked at.
 const LEASE_TICK: Duration = Duration::from_millis(50);
@@ -63,6 +63,8 @@ pub struct Leadership {
     jobs: RwLock<HashMap<String, JobHandle>>,
     /// Ids of task managers to which a call is open.
     watched: Mutex<HashSet<String>>,
+    /// Version of what there is for jobs.
+    resources: watch::Sender<u64>,
     started: Instant,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -85,6 +87,7 @@ impl Leadership {
             members: Mutex::new(Members::default()),
             jobs: RwLock::new(HashMap::new()),
             watched: Mutex::default(),
+            resources: watch::Sender::new(0),
             started: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -175,6 +178,22 @@ impl Leadership {
             .collect()
     }
 
+    /// Changes when there may be more or less for jobs than before.
+    pub fn resources(&self) -> watch::Receiver<u64> {
+        self.resources.subscribe()
+    }
+
+    /// For a task manager that drains: whether no job has a slot there any more, and else why one cannot move, if there is one that
+    /// cannot.
+    pub fn drained(&self, task_manager_id: &str) -> (bool, String) {
+        let holders = self.members.lock().holders(task_manager_id);
+        let stuck = holders.iter().find_map(|job_id| {
+            let why = self.job(job_id)?.status().stuck;
+            (!why.is_empty()).then(|| format!("job {job_id} {why}"))
+        });
+        (holders.is_empty(), stuck.unwrap_or_default())
+    }
+
     /// Attempts among these that nobody wants any more.
     pub fn stale(&self, running: &[v1::RunningAttempt]) -> Vec<v1::RunningAttempt> {
         let wanted = |attempt: &&v1::RunningAttempt| {
@@ -229,17 +248,26 @@ impl Leadership {
         }
         let (leader, id, address) = (Arc::clone(self), id.to_owned(), address.to_owned());
         self.spawn(async move {
-            watch::watch(Arc::clone(&leader), id.clone(), address).await;
+            crate::watch::watch(Arc::clone(&leader), id.clone(), address).await;
             leader.watched.lock().remove(&id);
         });
     }
 
     /// The process of a task manager is gone.
     pub async fn dead(&self, id: &str, address: &str) {
-        if !self.members.lock().remove(id) {
+        let (known, wanted_to_leave) = {
+            let mut members = self.members.lock();
+            let leaving = members.is_draining(id);
+            (members.remove(id), leaving)
+        };
+        if !known {
             return;
         }
-        tracing::warn!(task_manager = %id, address, "task manager is lost: its process has ended");
+        if wanted_to_leave {
+            tracing::info!(task_manager = %id, address, "task manager has left");
+        } else {
+            tracing::warn!(task_manager = %id, address, "task manager is lost: its process has ended");
+        }
         self.task_managers.forget(address);
         self.lost(&[id.to_owned()]).await;
     }
@@ -266,6 +294,9 @@ impl Leadership {
                 }
                 let lost = members.expire(now_ms, self.heartbeat_timeout_ms);
                 metrics::gauge!(metric_names::TASK_MANAGERS).set(members.iter().count() as f64);
+                let version = members.version();
+                self.resources
+                    .send_if_modified(|known| std::mem::replace(known, version) != version);
                 lost
             };
             last_ms = now_ms;

@@ -19,6 +19,17 @@ pub struct Member {
     pub heard_wall_ms: i64,
     /// What it said it runs.
     pub running: Vec<v1::RunningAttempt>,
+    /// It wants to leave: it gets no work, and what it has moves to others.
+    pub draining: bool,
+}
+
+/// What there is for one job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Slots that it may have: free ones and those that it holds. None of a task manager that drains.
+    pub open_slots: usize,
+    /// Task managers that want to leave.
+    pub draining: BTreeSet<String>,
 }
 
 /// All of them.
@@ -29,6 +40,8 @@ pub struct Members {
     held: BTreeMap<(String, u32), String>,
     /// Could not be reached, and have not been heard of since: they get no work, although their lease still runs.
     unreachable: BTreeSet<String>,
+    /// Counts the changes of what there is for jobs.
+    version: u64,
 }
 
 impl Members {
@@ -48,7 +61,7 @@ impl Members {
             .map(|(id, _)| id.clone())
             .collect();
         for id in &replaced {
-            self.members.remove(id);
+            self.remove(id);
         }
         let member = Member {
             address: request.address.clone(),
@@ -56,7 +69,9 @@ impl Members {
             heard_ms: now_ms,
             heard_wall_ms: wall_ms,
             running: request.running.clone(),
+            draining: request.draining,
         };
+        self.version += 1;
         self.members.insert(request.task_manager_id.clone(), member);
         replaced
     }
@@ -69,13 +84,19 @@ impl Members {
         member.heard_ms = now_ms;
         member.heard_wall_ms = wall_ms;
         member.running = request.running.clone();
-        self.unreachable.remove(&request.task_manager_id);
+        let began_to_drain = request.draining && !member.draining;
+        member.draining |= request.draining;
+        let reached = self.unreachable.remove(&request.task_manager_id);
+        if began_to_drain || reached {
+            self.version += 1;
+        }
         true
     }
 
     /// Its process is gone; false if it was not registered.
     pub fn remove(&mut self, task_manager_id: &str) -> bool {
         self.unreachable.remove(task_manager_id);
+        self.version += 1;
         self.members.remove(task_manager_id).is_some()
     }
 
@@ -88,8 +109,7 @@ impl Members {
             .map(|(id, _)| id.clone())
             .collect();
         for id in &lost {
-            self.members.remove(id);
-            self.unreachable.remove(id);
+            self.remove(id);
         }
         lost
     }
@@ -98,6 +118,7 @@ impl Members {
     pub fn not_reached(&mut self, task_manager_id: &str) {
         if self.knows(task_manager_id) {
             self.unreachable.insert(task_manager_id.to_owned());
+            self.version += 1;
         }
     }
 
@@ -111,6 +132,13 @@ impl Members {
     /// Whether it is registered.
     pub fn knows(&self, task_manager_id: &str) -> bool {
         self.members.contains_key(task_manager_id)
+    }
+
+    /// Whether it wants to leave.
+    pub fn is_draining(&self, task_manager_id: &str) -> bool {
+        self.members
+            .get(task_manager_id)
+            .is_some_and(|member| member.draining)
     }
 
     /// Where it is, if it is registered.
@@ -135,15 +163,44 @@ impl Members {
         u32::try_from(free.count()).unwrap_or(u32::MAX)
     }
 
-    /// Slots that a job may have: free ones and those that it holds.
-    pub fn open_to(&self, job_id: &str) -> usize {
-        let slots = self
+    /// Another number than before: what there is for jobs may be different.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether subtasks may be placed there.
+    fn takes_work(&self, task_manager_id: &str, member: &Member) -> bool {
+        !member.draining && !self.unreachable.contains(task_manager_id)
+    }
+
+    /// What there is for a job.
+    pub fn open_to(&self, job_id: &str) -> Resources {
+        let taking = |(id, member): &(&String, &Member)| self.takes_work(id, member);
+        let all: usize = self
             .members
             .iter()
-            .flat_map(|(id, member)| (0..member.slots).map(|slot| (id.clone(), slot)));
-        slots
-            .filter(|slot| self.held.get(slot).is_none_or(|holder| holder == job_id))
-            .count()
+            .filter(taking)
+            .map(|(_, member)| member.slots as usize)
+            .sum();
+        let others = self.held.iter().filter(|((id, slot), holder)| {
+            let member = self.members.get(id).filter(|m| self.takes_work(id, m));
+            *holder != job_id && member.is_some_and(|member| *slot < member.slots)
+        });
+        Resources {
+            open_slots: all.saturating_sub(others.count()),
+            draining: self
+                .members
+                .iter()
+                .filter(|(_, member)| member.draining)
+                .map(|(id, _)| id.clone())
+                .collect(),
+        }
+    }
+
+    /// The jobs that hold slots of a task manager.
+    pub fn holders(&self, task_manager_id: &str) -> BTreeSet<String> {
+        let slots = (task_manager_id.to_owned(), 0)..=(task_manager_id.to_owned(), u32::MAX);
+        self.held.range(slots).map(|(_, job)| job.clone()).collect()
     }
 
     fn is_free(&self, task_manager_id: &str, slot: u32) -> bool {
@@ -160,7 +217,7 @@ impl Members {
         let free: Vec<FreeSlots> = self
             .members
             .iter()
-            .filter(|(id, _)| !self.unreachable.contains(*id))
+            .filter(|(id, member)| self.takes_work(id, member))
             .map(|(id, member)| FreeSlots {
                 task_manager_id: id.clone(),
                 slots: (0..member.slots)
@@ -187,6 +244,7 @@ impl Members {
 
     /// The job has these slots already (from an earlier leader).
     pub fn hold(&mut self, job_id: &str, places: &[v1::SlotPlace]) {
+        self.version += 1;
         for place in places {
             self.held.insert(
                 (place.task_manager_id.clone(), place.slot),
@@ -197,6 +255,7 @@ impl Members {
 
     /// The job holds no slot any more.
     pub fn release(&mut self, job_id: &str) {
+        self.version += 1;
         self.held.retain(|_, holder| holder != job_id);
     }
 
@@ -272,6 +331,40 @@ mod tests {
         assert_eq!(members.allocate("j", 1, &[]).unwrap_err().free, 0);
         heartbeat(&mut members, "a", 10);
         assert!(members.allocate("j", 1, &[]).is_ok());
+    }
+
+    #[test]
+    fn who_drains_gets_no_work_and_keeps_what_it_has_until_it_is_released() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        register(&mut members, "b", "h:2", 2, 0);
+        members.allocate("j", 2, &[]).unwrap();
+        assert_eq!(members.open_to("j").open_slots, 4);
+        assert_eq!(members.open_to("other").open_slots, 2);
+        let before = members.version();
+        let leaves = v1::HeartbeatRequest {
+            task_manager_id: "a".to_owned(),
+            draining: true,
+            ..Default::default()
+        };
+        members.heartbeat(&leaves, 1, 1);
+        assert!(members.version() > before);
+        let draining = BTreeSet::from(["a".to_owned()]);
+        let open = |open_slots| Resources {
+            open_slots,
+            draining: draining.clone(),
+        };
+        assert_eq!(members.open_to("j"), open(2));
+        assert_eq!(members.open_to("other"), open(1));
+        assert_eq!(members.holders("a"), BTreeSet::from(["j".to_owned()]));
+        members.release("j");
+        assert!(members.holders("a").is_empty());
+        let places = members.allocate("j", 2, &[]).unwrap();
+        assert!(places.iter().all(|place| place.task_manager_id == "b"));
+        assert_eq!(members.allocate("other", 1, &[]).unwrap_err().free, 0);
+        // A heartbeat that was under way does not call it back.
+        heartbeat(&mut members, "a", 2);
+        assert_eq!(members.open_to("other"), open(0));
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Leader {
         )
     }
 
+    /// Whether there is one, as far as this process has heard.
+    pub fn is_known(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
     /// From now on the leader is this, or unknown.
     pub fn set(&self, connection: Option<Connection>) {
         self.current.send_replace(connection);

@@ -11,6 +11,7 @@ mod chain;
 mod channel;
 mod checkpoint;
 mod deploy;
+mod drain;
 mod exchange;
 mod fence;
 mod gate;

@@ -27,6 +27,7 @@ use crate::chain::OperatorCut;
 use crate::deploy::bring_up::bring_up;
 use crate::deploy::open::{Restore, Site, is_stateful};
 use crate::deploy::wiring::{Location, Wiring, WiringInput, vertex};
+use crate::drain::Drain;
 use crate::exchange::receive::{ExpectedStream, StreamKey};
 use crate::fence::{Fences, Refusal};
 use crate::leader::Leader;
@@ -53,6 +54,8 @@ pub struct Node {
     pub leader: Arc<Leader>,
     /// Certificates.
     pub tls: Option<TlsMaterial>,
+    /// Whether it wants to leave.
+    pub drain: Drain,
     /// Ends everything.
     pub shutdown: CancellationToken,
     /// Everything that runs for the process.
@@ -97,6 +100,7 @@ impl Node {
         Arc::new(Self {
             fences: Mutex::new(Fences::new(parts.options.cluster_id.clone())),
             leader: Arc::new(Leader::new(parts.tls.clone())),
+            drain: Drain::new(),
             shutdown: CancellationToken::new(),
             tracker: TaskTracker::new(),
             transfers: Transfers::new(runtime.clone(), threads),

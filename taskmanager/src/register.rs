@@ -13,6 +13,7 @@ use weir_common::backoff::Backoff;
 use weir_common::ids::LeaderTerm;
 use weir_proto::v1;
 
+use crate::drain::Answer;
 use crate::exchange::send::describe;
 use crate::leader::{Connection, PRESENCE_CALL_TIMEOUT, timed_within};
 use crate::node::Node;
@@ -95,6 +96,7 @@ async fn register(node: &Arc<Node>, address: &str) -> Result<Registered, Status>
         address: node.address.clone(),
         slots: node.options.config.slots,
         running: node.running(),
+        draining: node.drain.is_wanted(),
     };
     let mut calling = client.clone();
     let response = timed_within(
@@ -154,11 +156,13 @@ async fn heartbeats(node: &Arc<Node>, registered: Registered) -> Option<String> 
     loop {
         // A refusal somewhere may mean that an attempt is over: ask at once.
         let _ = timeout(interval, node.leader.suspicion.notified()).await;
+        let draining = node.drain.is_wanted();
         let request = v1::HeartbeatRequest {
             cluster_id: node.options.cluster_id.clone(),
             task_manager_id: node.id.clone(),
             leader_term: node.fences.lock().term().0,
             running: node.running(),
+            draining,
         };
         let mut client = connection.client.clone();
         let answer = timed_within(
@@ -181,6 +185,12 @@ async fn heartbeats(node: &Arc<Node>, registered: Registered) -> Option<String> 
                     }));
                 }
                 node.tear_down_stale(&response.stale);
+                if draining {
+                    node.drain.answered(Answer {
+                        drained: response.drained,
+                        cannot_drain: response.cannot_drain,
+                    });
+                }
                 if response.register_again {
                     return Some(connection.address);
                 }

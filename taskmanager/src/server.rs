@@ -18,6 +18,7 @@ use weir_proto::v1::task_manager_control_server::TaskManagerControlServer;
 use weir_state::StateMemory;
 
 use crate::deploy::open::{Connectors, StandardConnectors};
+use crate::drain::{self, Leaving};
 use crate::node::{COPIES, Node, NodeParts};
 use crate::register;
 use crate::service::Service;
@@ -254,6 +255,26 @@ impl TaskManagerHandle {
     /// The id with which it registers.
     pub fn id(&self) -> &str {
         &self.node.id
+    }
+
+    /// Asks the job manager to move what runs here to other task managers, and waits until nothing is left, as long as that can be hoped for
+    /// (`taskmanager.drain_timeout_ms`). To be followed by [`shutdown`](Self::shutdown).
+    pub async fn drain(&self) {
+        tracing::info!("leaving: the jobs that run here are to move to other task managers");
+        let timeout = Duration::from_millis(self.node.options.config.drain_timeout_ms);
+        let leaves_behind = match drain::drain(&self.node, timeout).await {
+            Leaving::Drained => {
+                tracing::info!("nothing runs here any more");
+                return;
+            }
+            Leaving::CannotDrain(why) => why,
+            Leaving::TimedOut => format!(
+                "they have not moved within {} s (taskmanager.drain_timeout_ms)",
+                timeout.as_secs_f64()
+            ),
+            Leaving::Leaderless => "no leading job manager is there to move them".to_owned(),
+        };
+        tracing::warn!("leaves although subtasks run here, their jobs restart: {leaves_behind}");
     }
 
     /// Ends it: no calls are taken any more, subtasks are closed, all threads are gone when this returns. The job manager restarts its

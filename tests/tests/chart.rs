@@ -218,6 +218,8 @@ fn the_configuration_file_is_read_by_weir() {
     assert!(config.metrics_address.unwrap().ip().is_unspecified());
     assert_eq!(config.cluster_id, "streams-weir");
     assert_eq!(config.tls, None);
+    // Of the grace period, which is 90 s.
+    assert_eq!(config.taskmanager.drain_timeout_ms, 75_000);
 
     let path = configuration(dir.path(), &FULL, "streams");
     let config = Config::load(Some(&path), &[]).unwrap();

@@ -97,10 +97,17 @@ impl JobManagerControl for ControlService {
         }
         let stale = leader.stale(&request.running);
         log_stale(&request.task_manager_id, &stale);
+        let (drained, cannot_drain) = if request.draining && known {
+            leader.drained(&request.task_manager_id)
+        } else {
+            Default::default()
+        };
         Ok(Response::new(v1::HeartbeatResponse {
             leader_term: leader.term,
             register_again: !known,
             stale,
+            drained,
+            cannot_drain,
         }))
     }
 

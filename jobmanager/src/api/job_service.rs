@@ -138,7 +138,7 @@ impl JobService for Jobs {
         validate::graph(&graph).map_err(Status::invalid_argument)?;
         let needed = graph.vertices.iter().map(|vertex| vertex.parallelism).max();
         let needed = needed.unwrap_or_default() as usize;
-        let open = leader.members.lock().open_to(&record.job_id);
+        let open = leader.members.lock().open_to(&record.job_id).open_slots;
         if needed > open {
             return Err(Status::failed_precondition(format!(
                 "the job would need {needed} slots, {open} are there for it: start task managers first"
@@ -164,6 +164,7 @@ impl JobService for Jobs {
                 slots: member.slots,
                 free_slots: members.free_slots(id),
                 last_heartbeat_ms: member.heard_wall_ms,
+                draining: member.draining,
             })
             .collect();
         Ok(Response::new(v1::GetClusterResponse {

@@ -24,6 +24,8 @@ pub enum Purpose {
     Final,
     /// The job goes on from it at another parallelism.
     Rescale,
+    /// The job goes on from it on other task managers.
+    Relocate,
     /// A user wants one, in this folder (URL).
     Savepoint {
         /// Whom to tell.
@@ -42,7 +44,7 @@ impl Purpose {
     fn savepoint_base(&self) -> &str {
         match self {
             Self::Savepoint { base, .. } | Self::Stop { base } => base,
-            Self::Periodic | Self::Final | Self::Rescale => "",
+            Self::Periodic | Self::Final | Self::Rescale | Self::Relocate => "",
         }
     }
 
@@ -50,7 +52,9 @@ impl Purpose {
     pub fn kind(&self) -> v1::SnapshotKind {
         match self {
             Self::Savepoint { .. } | Self::Stop { .. } => v1::SnapshotKind::Savepoint,
-            Self::Periodic | Self::Final | Self::Rescale => v1::SnapshotKind::Checkpoint,
+            Self::Periodic | Self::Final | Self::Rescale | Self::Relocate => {
+                v1::SnapshotKind::Checkpoint
+            }
         }
     }
 
@@ -147,10 +151,10 @@ pub enum Request {
     },
     /// A savepoint has ended: its folder.
     Answer(Ticket, Result<String, String>),
-    /// The final checkpoint, that of a rescale, or the savepoint to stop at (its folder), is complete and committed.
+    /// The final checkpoint, that of a rescale or relocation, or the savepoint to stop at (its folder), is complete and committed.
     Settled(String),
-    /// The checkpoint of a rescale failed: the job stays as it is.
-    NotRescaled(String),
+    /// The checkpoint of a rescale or relocation failed: the job stays as it is.
+    NotMoved(String),
     /// The attempt is to be given up.
     FailOver(String),
 }
@@ -339,7 +343,7 @@ impl Coordinator {
                 pending.started_ms = now_ms;
                 pending.phase = Phase::Collecting;
                 let may_overtake = match pending.purpose {
-                    Purpose::Periodic => true,
+                    Purpose::Periodic | Purpose::Relocate => true,
                     Purpose::Rescale => self.settings.rescales_unaligned,
                     Purpose::Final | Purpose::Savepoint { .. } | Purpose::Stop { .. } => false,
                 };
@@ -461,7 +465,9 @@ impl Coordinator {
             Purpose::Savepoint { ticket, .. } => {
                 out.push(Request::Answer(ticket, Ok(pending.info.path)));
             }
-            Purpose::Final | Purpose::Stop { .. } | Purpose::Rescale if result.is_ok() => {
+            Purpose::Final | Purpose::Stop { .. } | Purpose::Rescale | Purpose::Relocate
+                if result.is_ok() =>
+            {
                 out.push(Request::Settled(pending.info.path));
             }
             _ => {}
@@ -524,7 +530,7 @@ impl Coordinator {
                     "the savepoint to stop at failed: {reason}"
                 )));
             }
-            Purpose::Rescale => out.push(Request::NotRescaled(reason)),
+            Purpose::Rescale | Purpose::Relocate => out.push(Request::NotMoved(reason)),
             Purpose::Final => {
                 self.final_failures += 1;
                 if self.final_failures < FINAL_TRIES {

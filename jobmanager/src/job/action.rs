@@ -7,6 +7,7 @@ use weir_snapshot::recovery::Verify;
 
 use crate::checkpoint::coordinator::{self, Ticket};
 use crate::checkpoint::storage::Restore;
+use crate::members::Resources;
 use crate::scheduler::place::Shortage;
 
 /// What has happened.
@@ -52,6 +53,8 @@ pub enum Input {
     },
     /// These are gone.
     Lost(Vec<String>),
+    /// What there is for the job has changed.
+    Resources(Resources),
     /// A user wants the job to end.
     Cancel,
     /// A user wants a savepoint in this folder.

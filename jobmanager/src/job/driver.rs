@@ -171,6 +171,8 @@ impl Driver {
     }
 
     async fn drive(&mut self, job: &mut Job) -> Course {
+        let mut resources = self.leader.resources();
+        resources.mark_changed();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -189,6 +191,10 @@ impl Driver {
                         return Course::Reload;
                     }
                 },
+                Ok(()) = resources.changed() => {
+                    let open = self.leader.members.lock().open_to(self.job_id.as_str());
+                    Input::Resources(open)
+                }
                 _ = tick.tick() => Input::Tick,
             };
             let is_tick = matches!(input, Input::Tick);
@@ -543,10 +549,9 @@ async fn snapshot_step(
             }
             Ok(Some(Event::Committed { id, result }))
         }
-        Request::Answer(..)
-        | Request::Settled(_)
-        | Request::NotRescaled(_)
-        | Request::FailOver(_) => Ok(None),
+        Request::Answer(..) | Request::Settled(_) | Request::NotMoved(_) | Request::FailOver(_) => {
+            Ok(None)
+        }
     }
 }
 

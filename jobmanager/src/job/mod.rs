@@ -9,6 +9,7 @@ pub mod driver;
 pub mod execution;
 mod io;
 pub mod placement;
+mod relocation;
 pub mod states;
 pub mod status;
 
@@ -21,6 +22,7 @@ pub use action::{Action, Input, Output};
 use placement::Placement;
 use states::State;
 
+use crate::members::Resources;
 use crate::meta::view::newest_checkpoint_id;
 use crate::restart_policy::RestartPolicy;
 
@@ -31,7 +33,7 @@ pub struct Limits {
     pub slot_timeout_ms: i64,
     /// How long a new leader waits for the task managers of a running job.
     pub reattach_timeout_ms: i64,
-    /// The same for a job that was only being started when the old leader went.
+    /// The same for a job that was only being started when the old leader went; all task managers that live have registered by then.
     pub restarting_timeout_ms: i64,
 }
 
@@ -59,6 +61,8 @@ pub struct Context {
     pub verify: Verify,
     /// A user waits for the job to run at another parallelism.
     pub rescaling: bool,
+    /// What there is for the job.
+    pub resources: Resources,
     /// When to give up.
     pub policy: RestartPolicy,
     /// Why the job does not go on, for people.
@@ -101,9 +105,17 @@ impl Context {
             .is_some_and(|checkpoint| !checkpoint.directory.is_empty())
     }
 
+    /// A new leader does not know all task managers before each has had the time to register.
+    pub fn knows_all_task_managers(&self) -> bool {
+        self.now_ms >= self.limits.restarting_timeout_ms
+    }
+
     /// The first of these task managers that the current attempt runs on.
-    pub fn uses_any(&self, task_managers: &[String]) -> Option<String> {
-        let mut used = task_managers.iter().filter(|id| self.slots.uses(id));
+    pub fn uses_any<'a>(
+        &self,
+        task_managers: impl IntoIterator<Item = &'a String>,
+    ) -> Option<String> {
+        let mut used = task_managers.into_iter().filter(|id| self.slots.uses(id));
         used.next().cloned()
     }
 }
@@ -130,6 +142,7 @@ impl Job {
             deployed: record.attempt > 0,
             verify: Verify::Checksums,
             rescaling: false,
+            resources: Resources::default(),
             waiting: String::new(),
             failed_checkpoints: 0,
             last_checkpoint_failure: String::new(),
@@ -148,6 +161,9 @@ impl Job {
     pub fn step(&mut self, now_ms: i64, random: f64, input: Input) -> Vec<Action> {
         self.context.now_ms = now_ms;
         self.context.random = random;
+        if let Input::Resources(resources) = &input {
+            self.context.resources.clone_from(resources);
+        }
         if let Some(state) = self.state.take() {
             self.state = Some(state.on(&mut self.context, input));
         }

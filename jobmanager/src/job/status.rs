@@ -27,6 +27,8 @@ pub struct JobStatus {
     pub failed_checkpoints: u64,
     /// Why the last one failed.
     pub last_checkpoint_failure: String,
+    /// Why the job cannot leave a task manager that drains.
+    pub stuck: String,
 }
 
 impl JobStatus {
@@ -41,6 +43,7 @@ impl JobStatus {
             || !Arc::ptr_eq(&self.subtasks, &newer.subtasks)
             || !Arc::ptr_eq(&self.slots, &newer.slots)
             || self.waiting != newer.waiting
+            || self.stuck != newer.stuck
             || self.failed_checkpoints != newer.failed_checkpoints
             || self.last_checkpoint_failure != newer.last_checkpoint_failure;
         if changed {
@@ -65,6 +68,10 @@ pub(super) fn of(context: &Context, state: Option<&State>) -> JobStatus {
         waiting: context.waiting.clone(),
         failed_checkpoints: context.failed_checkpoints,
         last_checkpoint_failure: context.last_checkpoint_failure.clone(),
+        stuck: match state {
+            State::Running(running) => running.stuck.clone(),
+            _ => String::new(),
+        },
     };
     if let Some(coordinator) = state.coordinator() {
         status.failed_checkpoints += coordinator.failed;

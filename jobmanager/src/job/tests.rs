@@ -1,4 +1,5 @@
 use weir_proto::v1;
+use weir_proto::v1::meta_command::Command;
 
 use super::action::Choice;
 use super::*;
@@ -277,6 +278,73 @@ fn a_rescale_is_a_checkpoint_and_an_attempt_of_another_graph() {
     course.does(Input::Deployed(2, Ok(())), "");
     course.all_report(v1::SubtaskState::Running);
     assert_eq!(course.asked(), "record RUNNING, rescaled true");
+}
+
+fn resources(open_slots: usize, draining: &[&str]) -> Input {
+    Input::Resources(Resources {
+        open_slots,
+        draining: draining.iter().map(|id| (*id).to_owned()).collect(),
+    })
+}
+
+#[test]
+fn a_job_moves_off_a_task_manager_that_drains_and_counts_no_restart() {
+    let mut course = Course::running(true);
+    course.does(resources(2, &["x"]), "");
+    course.does(Input::Tick, "");
+    course.does(resources(2, &["b"]), "");
+    course.does(Input::Tick, "checkpoint");
+    course.does(Input::Rescale(3), "rescaled false");
+    let stop = Input::Stop {
+        base: "s".to_owned(),
+        request_id: "r".to_owned(),
+    };
+    course.does(stop, "stopped false");
+    course.snapshot(1, "trigger 1");
+    let actions = course.job.step(0, 0.5, committed(1));
+    let [Action::Record(v1::JobState::Restarting, Command::SetJobState(entry))] =
+        actions.as_slice()
+    else {
+        panic!("{actions:?}");
+    };
+    assert!(!entry.restart);
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release, allocate 2");
+    course.does(Input::Slots(Ok(slots())), "choose");
+    // One of those that were found drains, too.
+    course.does(resources(2, &["a", "b"]), "release, allocate 2");
+}
+
+#[test]
+fn a_relocation_whose_checkpoint_fails_is_tried_again() {
+    let mut course = Course::running(true);
+    course.does(resources(2, &["b"]), "");
+    course.does(Input::Tick, "checkpoint");
+    let declined = Event::Allocated(Err("no".to_owned()));
+    course.does(Input::Checkpoint(1, declined), "");
+    course.at(50).does(Input::Tick, "");
+    course.at(1000).does(Input::Tick, "checkpoint");
+}
+
+#[test]
+fn a_job_that_cannot_move_says_why_once_all_task_managers_can_be_known() {
+    let mut course = Course::running(true);
+    course.does(resources(1, &["b"]), "");
+    let mut stuck_at = |now_ms| {
+        course.at(now_ms).job.step(now_ms, 0.5, Input::Tick);
+        course.job.status().stuck
+    };
+    assert_eq!(stuck_at(199), "");
+    let why = "needs 2 slots, 1 are there on task managers that stay";
+    assert_eq!(stuck_at(200), why);
+    course.does(resources(2, &["b"]), "");
+    course.job.step(201, 0.5, Input::Tick);
+    assert_eq!(course.job.status().stuck, "");
+
+    let mut course = Course::running(false);
+    course.does(resources(4, &["b"]), "");
+    course.does(Input::Tick, "");
+    assert!(course.job.status().stuck.contains("no checkpoints"));
 }
 
 #[test]

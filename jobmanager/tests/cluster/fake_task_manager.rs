@@ -30,6 +30,10 @@ pub struct Seen {
     pub restored: Vec<u64>,
     /// Fence of the last deployment.
     pub fence: v1::Fence,
+    /// It says that it wants to leave.
+    pub draining: bool,
+    /// The answer to its last heartbeat.
+    pub answer: v1::HeartbeatResponse,
 }
 
 pub struct FakeTaskManager {
@@ -133,6 +137,7 @@ impl Node {
                     address: self.address.clone(),
                     slots: 2,
                     running: self.running(),
+                    draining: self.seen.lock().draining,
                 };
                 let mut client = client(address);
                 let Ok(registered) = client.register_task_manager(request).await else {
@@ -154,11 +159,13 @@ impl Node {
                 task_manager_id: self.id.clone(),
                 leader_term: 0,
                 running: self.running(),
+                draining: self.seen.lock().draining,
             };
             match client.heartbeat(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
                     self.tear_down(&answer.stale);
+                    self.seen.lock().answer.clone_from(&answer);
                     if answer.register_again {
                         return;
                     }

@@ -391,6 +391,45 @@ async fn a_job_stops_at_a_savepoint_and_another_starts_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_moves_off_a_task_manager_that_drains() {
+    let cluster = single().await;
+    let job_managers = std::slice::from_ref(&cluster.address);
+    let leaving = FakeTaskManager::start("tm-1", job_managers).await;
+    let staying = FakeTaskManager::start("tm-2", job_managers).await;
+    let checkpoints = cluster.folder.path().join("checkpoints");
+    eventually("both task managers", || async {
+        let mut client = jobs(&cluster.address);
+        let answer = client.get_cluster(v1::GetClusterRequest {}).await.ok()?;
+        let managers = answer.into_inner().task_managers;
+        (managers.len() == 2).then_some(())
+    })
+    .await;
+    let job_id = submit(&cluster.address, &submission("r", graph(&checkpoints, 0))).await;
+    in_state(&cluster.address, &job_id, v1::JobState::Running, 0).await;
+    assert_eq!(leaving.seen.lock().running.len(), 1);
+    leaving.seen.lock().draining = true;
+    eventually("that it may go", || async {
+        leaving.seen.lock().answer.drained.then_some(())
+    })
+    .await;
+    let moved = in_state(&cluster.address, &job_id, v1::JobState::Running, 1).await;
+    let summary = moved.job.unwrap();
+    assert_eq!((summary.attempt, summary.restarts), (2, 0));
+    assert!(leaving.seen.lock().running.is_empty());
+    assert_eq!(staying.seen.lock().restored, [0, 1]);
+    // Nobody is left to go to.
+    staying.seen.lock().draining = true;
+    let why = eventually("that it cannot move", || async {
+        let why = staying.seen.lock().answer.cannot_drain.clone();
+        (!why.is_empty()).then_some(why)
+    })
+    .await;
+    let expected = "needs 2 slots, 0 are there on task managers that stay";
+    assert_eq!(why, format!("job {job_id} {expected}"));
+    cluster.handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_the_log_survives_a_restart_of_the_process() {
     let cluster = single().await;
     let checkpoints = cluster.folder.path().join("checkpoints");

@@ -97,6 +97,7 @@ impl JobManagerControl for Master {
             leader_term: heard.term,
             register_again: false,
             stale: heard.stale.clone(),
+            ..Default::default()
         }))
     }
 

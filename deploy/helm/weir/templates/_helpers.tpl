@@ -68,7 +68,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     "slots" (int64 .Values.taskmanager.slots)
     "data_dir" "/var/lib/weir/taskmanager"
     "state_memory_bytes" (int64 .Values.taskmanager.stateMemoryBytes)
-    "transfer_threads" (int64 .Values.taskmanager.transferThreads)) -}}
+    "transfer_threads" (int64 .Values.taskmanager.transferThreads)
+    "drain_timeout_ms" (mul 1000 (max 0 (sub (int64 .Values.taskmanager.terminationGracePeriodSeconds) 15)))) -}}
 {{- if .Values.tls.existingSecret -}}
 {{- $tls := dict "ca" "/etc/weir/tls/ca.crt" "certificate" "/etc/weir/tls/tls.crt" "key" "/etc/weir/tls/tls.key" -}}
 {{- with .Values.tls.serverName }}{{- $_ := set $tls "server_name" . -}}{{- end -}}

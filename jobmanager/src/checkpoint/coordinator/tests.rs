@@ -70,7 +70,7 @@ fn shown(requests: Vec<Request>) -> String {
                 )
             }
             Request::Settled(path) => format!("settled:{path}"),
-            Request::NotRescaled(_) => "not rescaled".to_owned(),
+            Request::NotMoved(_) => "not moved".to_owned(),
             Request::FailOver(_) => "failover".to_owned(),
         })
         .collect();

@@ -116,12 +116,16 @@ impl State {
         let mut wanted = v1::JobGraph::clone(&context.graph);
         set_parallelism(&mut wanted, parallelism);
         let is_so = wanted == *context.graph;
+        let moves = match &self {
+            Self::Running(state) => state.moves(),
+            _ => None,
+        };
         let refusal = match self {
             Self::Running(_) if is_so => {
                 context.ask(Action::Answer(Output::Rescaled(Ok(()))));
                 return self;
             }
-            Self::Running(state) if !context.rescaling => {
+            Self::Running(state) if moves.is_none() => {
                 return state.rescale(context, parallelism);
             }
             // A repeated request waits for the first one's end.
@@ -134,19 +138,21 @@ impl State {
                 context.rescaling = true;
                 return self;
             }
-            Self::Running(_) => "the job is being rescaled already".to_owned(),
-            _ => format!("the job is {}; try again when it runs", self.name()),
+            _ => match moves {
+                Some(moves) => format!("the job {moves}; try again when it runs"),
+                None => format!("the job is {}; try again when it runs", self.name()),
+            },
         };
         context.ask(Action::Answer(Output::Rescaled(Err(refusal))));
         self.keep()
     }
 
     fn stop(mut self, context: &mut Context, base: String, request_id: String) -> Self {
-        if context.rescaling {
-            stop_failed(context, "the job is being rescaled; try again when it runs");
-            return self;
-        }
         if let Self::Running(state) = self {
+            if let Some(moves) = state.moves() {
+                stop_failed(context, &format!("the job {moves}; try again when it runs"));
+                return Self::Running(state);
+            }
             return stopping::Stopping::enter(context, state, base, request_id);
         }
         // A repeated request waits for the first one's end.

@@ -49,6 +49,18 @@ impl Restarting {
         })
     }
 
+    /// The next attempt follows at once, from the checkpoint that was just completed, and it does not count as a restart.
+    pub(super) fn relocate(context: &mut Context) -> State {
+        let entry = command::set_state(&context.job_id, v1::JobState::Restarting);
+        context.ask(Action::Record(v1::JobState::Restarting, entry));
+        State::Restarting(Self {
+            recorded: false,
+            torn_down: false,
+            until_ms: context.now_ms,
+            graph: None,
+        })
+    }
+
     /// The next attempt follows at once, at another parallelism, from the checkpoint that was just completed.
     pub(super) fn rescale(context: &mut Context, parallelism: u32) -> State {
         let entry = command::rescale(&context.job_id, context.attempt, parallelism);

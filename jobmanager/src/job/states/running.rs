@@ -8,6 +8,7 @@ use super::restarting::Restarting;
 use super::{Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots};
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
 use crate::job::execution::{SILENT_HEARTBEATS, subtasks_of};
+use crate::job::relocation::{self, Relocation};
 use crate::meta::command;
 
 /// See the file's head.
@@ -16,14 +17,29 @@ pub struct Running {
     pub(super) execution: Execution,
     pub(super) coordinator: Coordinator,
     ending: bool,
-    rescale_to: Option<u32>,
+    /// What the checkpoint is for that is wanted or under way.
+    next: Option<Change>,
+    /// A checkpoint to move from has failed; no sooner than this, another one.
+    retry_at_ms: i64,
+    /// Why the job cannot leave a task manager that drains.
+    pub(in crate::job) stuck: String,
 }
+
+/// What is different for the attempt that follows this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Parallelism(u32),
+    Place,
+}
+
+/// Between two checkpoints to move from, if the first one fails.
+const RETRY_MS: i64 = 1000;
 
 /// What handling the coordinator's requests came to.
 pub(super) enum Course {
     On,
     Settled(String),
-    NotRescaled(String),
+    NotMoved(String),
     Failed(Failure),
 }
 
@@ -50,12 +66,14 @@ impl Running {
             execution,
             coordinator,
             ending: false,
-            rescale_to: None,
+            next: None,
+            retry_at_ms: 0,
+            stuck: String::new(),
         }
     }
 
     /// A checkpoint first: the next attempt starts from it.
-    pub(super) fn rescale(mut self, context: &mut Context, parallelism: u32) -> State {
+    pub(super) fn rescale(self, context: &mut Context, parallelism: u32) -> State {
         if !context.has_checkpoint_directory() {
             let why = "the job takes no checkpoints, from which it could go on: \
                        start it with 'execution.checkpointing.dir' set";
@@ -63,8 +81,43 @@ impl Running {
             return State::Running(self);
         }
         context.rescaling = true;
-        self.rescale_to = Some(parallelism);
-        self.coordinate(context, Event::Wanted(Purpose::Rescale))
+        self.change(context, Change::Parallelism(parallelism))
+    }
+
+    fn change(mut self, context: &mut Context, change: Change) -> State {
+        self.next = Some(change);
+        let purpose = match change {
+            Change::Parallelism(_) => Purpose::Rescale,
+            Change::Place => Purpose::Relocate,
+        };
+        self.coordinate(context, Event::Wanted(purpose))
+    }
+
+    /// What the job is about to do, if it is about to go on elsewhere or otherwise.
+    pub(super) fn moves(&self) -> Option<&'static str> {
+        self.next.map(|change| match change {
+            Change::Parallelism(_) => "is being rescaled",
+            Change::Place => "moves to other task managers",
+        })
+    }
+
+    /// Looks whether the job has to leave a task manager.
+    fn tick(mut self, context: &mut Context) -> State {
+        if self.ending || self.next.is_some() {
+            return self.coordinate(context, Event::Tick);
+        }
+        self.stuck.clear();
+        match relocation::decide(context) {
+            Relocation::Leave(from) if context.now_ms >= self.retry_at_ms => {
+                tracing::info!(job = %context.job_id, "the job moves, task manager {from} wants to leave");
+                self.change(context, Change::Place)
+            }
+            Relocation::Stuck(why) => {
+                self.stuck = why;
+                self.coordinate(context, Event::Tick)
+            }
+            Relocation::Stay | Relocation::Leave(_) => self.coordinate(context, Event::Tick),
+        }
     }
 
     pub(super) fn savepoint(self, context: &mut Context, ticket: Ticket, base: String) -> State {
@@ -73,7 +126,7 @@ impl Running {
 
     pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
         let result = match input {
-            Input::Tick => return self.coordinate(context, Event::Tick),
+            Input::Tick => return self.tick(context),
             Input::Checkpoint(attempt, event) if attempt == context.attempt => {
                 return self.coordinate(context, event);
             }
@@ -104,15 +157,23 @@ impl Running {
         match carry_out(context, requests) {
             Course::On => State::Running(self),
             Course::Settled(_) => {
-                if let Some(parallelism) = self.rescale_to {
-                    give_up_snapshots(context, self.coordinator, "the job is rescaled");
-                    return Restarting::rescale(context, parallelism);
+                let why = match self.next {
+                    Some(Change::Parallelism(_)) => "the job is rescaled",
+                    Some(Change::Place) => "the job moves to other task managers",
+                    None => "the job has finished",
+                };
+                give_up_snapshots(context, self.coordinator, why);
+                match self.next {
+                    Some(Change::Parallelism(wanted)) => Restarting::rescale(context, wanted),
+                    Some(Change::Place) => Restarting::relocate(context),
+                    None => Finished::enter(context, None, true),
                 }
-                give_up_snapshots(context, self.coordinator, "the job has finished");
-                Finished::enter(context, None, true)
             }
-            Course::NotRescaled(reason) => {
-                self.rescale_to = None;
+            Course::NotMoved(reason) => {
+                if self.next.take() == Some(Change::Place) {
+                    tracing::warn!(job = %context.job_id, "the job does not move yet: {reason}");
+                }
+                self.retry_at_ms = context.now_ms + RETRY_MS;
                 context.answer_rescale(Err(reason));
                 State::Running(self)
             }
@@ -135,7 +196,7 @@ pub(super) fn carry_out(context: &mut Context, requests: Vec<Request>) -> Course
                 context.ask(Action::Answer(Output::Savepoint(ticket, result)));
             }
             Request::Settled(path) => course = Course::Settled(path),
-            Request::NotRescaled(reason) => course = Course::NotRescaled(reason),
+            Request::NotMoved(reason) => course = Course::NotMoved(reason),
             Request::FailOver(reason) => {
                 course = Course::Failed(Failure {
                     reason,

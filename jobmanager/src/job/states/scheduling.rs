@@ -38,6 +38,12 @@ impl Scheduling {
         })
     }
 
+    /// The slots are looked for anew; the choice that is under way comes to nothing.
+    fn anew(context: &mut Context) -> State {
+        context.ask(Action::ReleaseSlots);
+        Self::enter(context)
+    }
+
     pub(super) fn on(mut self, context: &mut Context, input: Input) -> State {
         self.phase = match (self.phase, input) {
             (Phase::Slots, Input::Slots(Ok(slots))) => {
@@ -99,9 +105,10 @@ impl Scheduling {
                 Phase::Choosing(slots)
             }
             (Phase::Choosing(slots), Input::Lost(gone)) if uses(&slots, &gone) => {
-                // The slots are looked for anew; the choice that is under way comes to nothing.
-                context.ask(Action::ReleaseSlots);
-                return Self::enter(context);
+                return Self::anew(context);
+            }
+            (Phase::Choosing(slots), Input::Resources(there)) if uses(&slots, &there.draining) => {
+                return Self::anew(context);
             }
             (phase, _) => phase,
         };
@@ -109,8 +116,7 @@ impl Scheduling {
     }
 }
 
-fn uses(slots: &[v1::SlotPlace], gone: &[String]) -> bool {
-    slots
-        .iter()
-        .any(|slot| gone.contains(&slot.task_manager_id))
+fn uses<'a>(slots: &[v1::SlotPlace], task_managers: impl IntoIterator<Item = &'a String>) -> bool {
+    let on = |id: &String| slots.iter().any(|slot| slot.task_manager_id == *id);
+    task_managers.into_iter().any(on)
 }

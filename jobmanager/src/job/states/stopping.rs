@@ -87,7 +87,7 @@ impl Stopping {
     fn coordinate(mut self, context: &mut Context, event: Event) -> State {
         let requests = self.coordinator.step(context.now_ms, event);
         match carry_out(context, requests) {
-            Course::On | Course::NotRescaled(_) => self.when_settled(context),
+            Course::On | Course::NotMoved(_) => self.when_settled(context),
             Course::Settled(path) => {
                 self.settled = Some((path, context.now_ms));
                 self.when_settled(context)
