@@ -210,6 +210,23 @@ impl Decomposition {
         })
     }
 
+    /// The sets of distinct values that the primitives share: the argument of each, and the filters under which a value may be in it.
+    pub fn distinct_sets(&self) -> Vec<(usize, Vec<Option<usize>>)> {
+        let mut sets: Vec<(usize, Vec<Option<usize>>)> = Vec::new();
+        let distinct = self
+            .primitives
+            .iter()
+            .filter(|primitive| primitive.distinct);
+        for (argument, filter) in distinct.filter_map(|p| Some((p.argument?, p.filter))) {
+            match sets.iter_mut().find(|(known, _)| *known == argument) {
+                Some((_, filters)) if filters.contains(&filter) => {}
+                Some((_, filters)) => filters.push(filter),
+                None => sets.push((argument, vec![filter])),
+            }
+        }
+        sets
+    }
+
     /// Whether a call wants each value once; such an aggregation has no LOCAL phase.
     pub fn has_distinct(&self) -> bool {
         self.primitives.iter().any(|primitive| primitive.distinct)

@@ -5,6 +5,9 @@ use weir_common::key_group::{KeyGroup, KeyGroupRange};
 
 use crate::error::Result;
 
+/// A list that operators with keyed state put into their snapshots for themselves: the layout in words.
+pub const LAYOUT_LIST: &str = "layout";
+
 /// One of an operator's tables, by its number (0..=255), fixed for the life of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StateTable(pub u8);

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use weir_dataflow::key::KeyEncoder;
+use weir_dataflow::state::LAYOUT_LIST;
 use weir_dataflow::{Error, OpenContext, OperatorStates, Result};
 use weir_proto::v1::operator_state::Redistribution;
 
 use crate::accumulator::AggregatePlan;
-
-const LIST: &str = "layout";
 
 /// Of keys and accumulators.
 pub fn of(operator: &str, encoder: &KeyEncoder, plan: &AggregatePlan) -> String {
@@ -21,12 +20,12 @@ pub fn of(operator: &str, encoder: &KeyEncoder, plan: &AggregatePlan) -> String 
 
 /// Puts it into a snapshot.
 pub fn put(states: &mut OperatorStates, fingerprint: Bytes) {
-    states.put(LIST, Redistribution::Union, vec![fingerprint]);
+    states.put(LAYOUT_LIST, Redistribution::Union, vec![fingerprint]);
 }
 
 /// Compares it with the one that is restored.
 pub fn check(context: &OpenContext, expected: &str) -> Result<()> {
-    for found in context.restored.get(LIST) {
+    for found in context.restored.get(LAYOUT_LIST) {
         if found != expected.as_bytes() {
             return Err(Error::Restore(format!(
                 "operator '{}' keeps another state than the snapshot has. In the snapshot: {}. Now: {expected}",

@@ -523,7 +523,13 @@ async fn snapshot_step(
             savepoint_base,
             operators,
         } => {
+            // Without descriptions a snapshot can be restored, but not read.
+            let descriptions = weir_layout::describe(&graph).unwrap_or_else(|error| {
+                tracing::warn!(job = %fence.job_id, checkpoint = id, "the state is not described: {error}");
+                Vec::new()
+            });
             let manifest = v1::Manifest {
+                descriptions,
                 checkpoint_id: id,
                 kind: kind.into(),
                 operators,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use weir_proto::v1::window_aggregate::Phase;
 use weir_proto::v1::{self, Partitioning, operator::Kind};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -54,6 +55,7 @@ pub(super) fn build(lowering: &Lowering, parallelism: u32) -> (Vec<v1::Vertex>, 
     let nodes = &lowering.nodes;
     let layout = layout(nodes, parallelism);
     let uids = uids(nodes);
+    let lineages = lineages(nodes);
     let mut vertices = Vec::with_capacity(layout.chains.len());
     for (id, chain) in layout.chains.iter().enumerate() {
         let names: Vec<_> = chain
@@ -66,7 +68,7 @@ pub(super) fn build(lowering: &Lowering, parallelism: u32) -> (Vec<v1::Vertex>, 
             parallelism: layout.parallelism[id],
             chain: chain
                 .iter()
-                .map(|node| operator(&nodes[*node], &uids[*node]))
+                .map(|node| operator(&nodes[*node], &uids[*node], &lineages[*node]))
                 .collect(),
             fixed_parallelism: chain.iter().any(|node| nodes[*node].single),
         });
@@ -97,9 +99,10 @@ pub(super) fn build(lowering: &Lowering, parallelism: u32) -> (Vec<v1::Vertex>, 
     (vertices, edges)
 }
 
-fn operator(node: &Node, uid: &str) -> v1::Operator {
+fn operator(node: &Node, uid: &str, lineage: &str) -> v1::Operator {
     v1::Operator {
         uid: uid.to_owned(),
+        lineage: lineage.to_owned(),
         name: node.name.clone(),
         output_schema: node.schema.clone(),
         kind: Some(node.kind.clone()),
@@ -131,6 +134,51 @@ fn uids(nodes: &[Node]) -> Vec<String> {
         uids.push(unique(&identity, &mut taken));
     }
     uids
+}
+
+/// What nodes do without the columns that they select and compute, so that the state of one whose columns were edited is found again.
+/// Nodes that only pass rows on are looked through; their conditions count with the node that follows.
+fn lineages(nodes: &[Node]) -> Vec<String> {
+    let mut passed: Vec<BTreeSet<&str>> = Vec::with_capacity(nodes.len());
+    let mut lineages: Vec<String> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let inputs = || node.inputs.iter().map(|input| input.from);
+        let mut conditions: BTreeSet<&str> = node.conditions.iter().map(String::as_str).collect();
+        conditions.extend(inputs().flat_map(|from| passed[from].iter().copied()));
+        let columns_aside = node
+            .meaning
+            .split("aggregates=[")
+            .next()
+            .unwrap_or_default();
+        let mut identity = match &node.kind {
+            Kind::Calc(_) => String::new(),
+            Kind::WindowAggregate(spec) if spec.phase() == Phase::Local => String::new(),
+            Kind::GroupAggregate(spec) if spec.phase() == Phase::Local => String::new(),
+            // Whether there is a LOCAL phase in front depends on the calls.
+            Kind::WindowAggregate(_) => format!("WindowAggregate\n{columns_aside}"),
+            Kind::GroupAggregate(_) => format!("GroupAggregate\n{columns_aside}"),
+            _ => format!("{}\n{}", node.name, node.meaning),
+        };
+        let looked_through = identity.is_empty() && node.inputs.len() == 1;
+        if let (true, Some(from)) = (looked_through, inputs().next()) {
+            lineages.push(lineages[from].clone());
+            passed.push(conditions);
+            continue;
+        }
+        for input in &node.inputs {
+            identity.push_str(&format!("\n{} {}", input.target, lineages[input.from]));
+        }
+        let is_source = matches!(node.kind, Kind::Source(_));
+        if !is_source {
+            for condition in &conditions {
+                identity.push_str(&format!("\nwhere {condition}"));
+            }
+            conditions.clear();
+        }
+        lineages.push(format!("{:032x}", xxh3_128(identity.as_bytes())));
+        passed.push(conditions);
+    }
+    lineages
 }
 
 /// Equal nodes are told apart by a number.

@@ -181,6 +181,7 @@ pub fn graph((sources, aggregates): (u32, u32)) -> v1::JobGraph {
         name: uid.to_owned(),
         output_schema: schema.to_vec(),
         kind: Some(kind),
+        ..v1::Operator::default()
     };
     let source = v1::Source {
         table: "numbers".to_owned(),
