@@ -188,6 +188,9 @@ pub struct RunCommand {
     /// State that no operator of the script takes is dropped instead of refused.
     #[arg(long)]
     pub allow_non_restored_state: bool,
+    /// What becomes of the snapshot: it stays as it is, or the job owns it and deletes it when it is not needed any more.
+    #[arg(long, value_enum, requires = "from_savepoint")]
+    pub claim_mode: Option<ClaimMode>,
     /// Name of the job.
     #[arg(long)]
     pub name: Option<String>,
@@ -197,6 +200,12 @@ pub struct RunCommand {
     /// Wait until the jobs have ended; fail if one did not finish.
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClaimMode {
+    NoClaim,
+    Claim,
 }
 
 #[derive(Debug, Clone, Args)]

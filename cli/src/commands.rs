@@ -9,8 +9,8 @@ use weir_common::config::Config;
 use weir_proto::v1;
 
 use crate::args::{
-    ClusterCommand, JobCommand, OutputFormat, RescaleCommand, RunCommand, SavepointCommand,
-    StopCommand,
+    ClaimMode, ClusterCommand, JobCommand, OutputFormat, RescaleCommand, RunCommand,
+    SavepointCommand, StopCommand,
 };
 use crate::client::JobClient;
 
@@ -39,6 +39,12 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
         parallelism: command.parallelism.unwrap_or(0),
         from_savepoint: absolute(command.from_savepoint)?,
         allow_non_restored_state: command.allow_non_restored_state,
+        claim_mode: match command.claim_mode {
+            None => v1::ClaimMode::Unspecified,
+            Some(ClaimMode::NoClaim) => v1::ClaimMode::NoClaim,
+            Some(ClaimMode::Claim) => v1::ClaimMode::Claim,
+        }
+        .into(),
         job_name: command.name.unwrap_or_default(),
     };
     let answer = client
@@ -101,7 +107,7 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-fn time(ms: i64) -> String {
+pub fn time(ms: i64) -> String {
     match arrow::temporal_conversions::timestamp_ms_to_datetime(ms) {
         Some(time) if ms > 0 => time.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         _ => "-".to_owned(),

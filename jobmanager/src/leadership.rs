@@ -96,6 +96,7 @@ impl Leadership {
         for record in records {
             if !has_ended(record.state()) {
                 leader.open(&record);
+                leader.delete_subsumed(&record);
             } else if record.cleaning {
                 leader.clean(&record.job_id);
             }
@@ -346,8 +347,14 @@ impl Leadership {
             attempt: fence.attempt,
             checkpoint: Some(info.clone()),
         };
+        let claimed = self.subsumed_savepoint(&fence.job_id);
         self.propose(Command::CompleteCheckpoint(complete)).await?;
         report(&fence.job_id, fence.attempt, &info);
+        if self.subsumed_savepoint(&fence.job_id) != claimed
+            && let Some(job) = self.raft.view().read().job(&fence.job_id)
+        {
+            self.delete_subsumed(&job);
+        }
         let retained = self.checkpoint_ids(&fence.job_id);
         let dropped: Vec<u64> = before
             .into_iter()
@@ -364,6 +371,31 @@ impl Leadership {
             });
         }
         Ok(())
+    }
+
+    fn subsumed_savepoint(&self, job_id: &str) -> String {
+        let job = self.raft.view().read().job(job_id);
+        job.map_or_else(String::new, |job| job.subsumed_savepoint.clone())
+    }
+
+    /// Deletes the snapshot that a job had claimed and needs no longer. What is gone already is passed over.
+    fn delete_subsumed(self: &Arc<Self>, job: &v1::JobRecord) {
+        if job.subsumed_savepoint.is_empty() {
+            return;
+        }
+        let (leader, job_id) = (Arc::clone(self), job.job_id.clone());
+        let path = job.subsumed_savepoint.clone();
+        self.spawn(async move {
+            match storage::delete_claimed(&leader.s3, &path).await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(job = %job_id, "{path}, which the job had claimed, is deleted: {count} objects");
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job_id, "{path}, which the job had claimed, is not deleted yet: {error}");
+                }
+            }
+        });
     }
 
     /// Ids of the retained checkpoints, without savepoints.

@@ -234,45 +234,6 @@ fn checkpoints(graph: &v1::JobGraph) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses a snapshot that this graph cannot start from.
-pub fn restore(
-    graph: &v1::JobGraph,
-    manifest: &v1::Manifest,
-    allow_non_restored_state: bool,
-) -> Result<(), Refusal> {
-    if manifest.max_parallelism != graph.max_parallelism {
-        return Err(format!(
-            "the snapshot was taken with max_parallelism {}, the job has {}: set 'pipeline.max-parallelism' to {}",
-            manifest.max_parallelism, graph.max_parallelism, manifest.max_parallelism
-        ));
-    }
-    if allow_non_restored_state {
-        return Ok(());
-    }
-    let uids: BTreeSet<&str> = graph
-        .vertices
-        .iter()
-        .flat_map(|vertex| &vertex.chain)
-        .map(|operator| operator.uid.as_str())
-        .collect();
-    let has_state = |operator: &&v1::OperatorSnapshot| {
-        operator.keyed.is_some() || operator.states.iter().any(|state| !state.items.is_empty())
-    };
-    let orphan = manifest
-        .operators
-        .iter()
-        .filter(has_state)
-        .find(|operator| !uids.contains(operator.operator_uid.as_str()));
-    match orphan {
-        Some(operator) => Err(format!(
-            "the snapshot has state of operator '{}' (uid {}), which the job does not have; \
-             allow non-restored state to drop it",
-            operator.operator_name, operator.operator_uid
-        )),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -363,25 +324,5 @@ pub mod tests {
         assert_eq!(scaled.edges[0].partitioning(), Partitioning::Rebalance);
         set_parallelism(&mut scaled, 1);
         assert_eq!(scaled, one);
-    }
-
-    #[test]
-    fn state_that_nobody_takes_is_refused_by_name_unless_allowed() {
-        let job = two_vertices(1);
-        let mut manifest = v1::Manifest {
-            max_parallelism: 128,
-            operators: vec![v1::OperatorSnapshot {
-                operator_uid: "gone".to_owned(),
-                operator_name: "Aggregate(bids)".to_owned(),
-                keyed: Some(v1::KeyedState::default()),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let refusal = restore(&job, &manifest, false).unwrap_err();
-        assert!(refusal.contains("'Aggregate(bids)'"), "{refusal}");
-        assert_eq!(restore(&job, &manifest, true), Ok(()));
-        manifest.max_parallelism = 64;
-        assert!(restore(&job, &manifest, true).is_err());
     }
 }

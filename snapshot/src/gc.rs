@@ -8,7 +8,7 @@ use weir_proto::v1;
 
 use crate::manifest::files;
 use crate::paths::{self, Kind};
-use crate::{Listed, Result, Store};
+use crate::{Listed, Located, Result, Store};
 
 /// Unfinished files of local folders that are older than this have no writer any more.
 const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
@@ -19,8 +19,12 @@ const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
 /// A checkpoint under way names only files that every retained one made since its own confirmed predecessor names too, so
 /// `retained` need not hold it.
 pub fn of_dropped(dropped: &v1::Manifest, retained: &[&v1::Manifest]) -> Vec<String> {
-    let named = named_by(retained);
     let manifest = paths::checkpoint_manifest(CheckpointId(dropped.checkpoint_id));
+    with_files(manifest, dropped, retained)
+}
+
+fn with_files(manifest: String, dropped: &v1::Manifest, retained: &[&v1::Manifest]) -> Vec<String> {
+    let named = named_by(retained);
     let unnamed: BTreeSet<&str> = files(dropped)
         .map(|file| file.path.as_str())
         .filter(|path| !named.contains(path))
@@ -75,6 +79,16 @@ pub async fn drop_checkpoint(
     let (manifest, rest) = doomed.split_at(1);
     store.delete(manifest).await?;
     store.delete(rest).await?;
+    Ok(doomed.len())
+}
+
+/// Deletes a snapshot that a user had named, also a savepoint; `retained` are the others whose files lie beside its own.
+pub async fn drop_located(located: &Located, retained: &[&v1::Manifest]) -> Result<usize> {
+    let manifest = located.candidate.manifest_path.clone();
+    let doomed = with_files(manifest, &located.manifest, retained);
+    let (manifest, rest) = doomed.split_at(1);
+    located.base.delete(manifest).await?;
+    located.base.delete(rest).await?;
     Ok(doomed.len())
 }
 

@@ -9,6 +9,7 @@
 pub mod error;
 pub mod gc;
 mod local;
+pub mod locate;
 pub mod manifest;
 pub mod paths;
 pub mod publish;
@@ -19,6 +20,7 @@ pub mod store;
 
 pub use error::SnapshotError;
 pub use local::file_info;
+pub use locate::{Located, locate};
 pub use manifest::ManifestError;
 pub use publish::{Publication, publish, read_manifest};
 pub use store::{Created, FileInfo, Listed, Store};

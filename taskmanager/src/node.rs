@@ -224,6 +224,7 @@ impl Node {
                 Some(Restore {
                     manifest,
                     source: RestoreSource { base, share_files },
+                    wanted: weir_layout::describe(&plan.graph)?,
                 })
             }
         };

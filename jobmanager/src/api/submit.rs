@@ -11,6 +11,7 @@ use weir_proto::v1::meta_command::Command;
 use weir_proto::v1::submit_job_request::Program;
 use weir_sql::SessionDefaults;
 
+use crate::checkpoint::fit::fit;
 use crate::checkpoint::storage;
 use crate::error::propose_status;
 use crate::leadership::Leadership;
@@ -40,6 +41,7 @@ pub async fn submit(
             return Ok(known);
         }
     }
+    let mut recovery = Recovery::of_request(&request);
     let mut graphs = graphs(job_defaults, request.program, request.parallelism).await?;
     if !request.job_name.is_empty() {
         let [graph] = graphs.as_mut_slice() else {
@@ -53,23 +55,56 @@ pub async fn submit(
     for graph in &graphs {
         validate::graph(graph).map_err(Status::invalid_argument)?;
     }
-    check_savepoint(
-        leader,
-        &graphs,
-        &request.from_savepoint,
-        request.allow_non_restored_state,
-    )
-    .await?;
+    recovery.complete(&graphs);
+    check_savepoint(leader, &graphs, &recovery).await?;
     let jobs = graphs
         .into_iter()
         .map(|graph| v1::NewJob {
             job_id: JobId::random().as_str().to_owned(),
             graph: Some(graph),
-            from_savepoint: request.from_savepoint.clone(),
-            allow_non_restored_state: request.allow_non_restored_state,
+            from_savepoint: recovery.path.clone(),
+            allow_non_restored_state: recovery.allow_non_restored_state,
+            claim_mode: recovery.claim_mode.into(),
         })
         .collect();
     enter(leader, request.request_id, jobs).await
+}
+
+/// What a job starts from, and on which terms.
+struct Recovery {
+    /// Empty: from nothing.
+    path: String,
+    allow_non_restored_state: bool,
+    claim_mode: v1::ClaimMode,
+}
+
+impl Recovery {
+    fn of_request(request: &v1::SubmitJobRequest) -> Self {
+        Self {
+            path: request.from_savepoint.clone(),
+            allow_non_restored_state: request.allow_non_restored_state,
+            claim_mode: request.claim_mode(),
+        }
+    }
+
+    /// The script's settings count where the request says nothing.
+    fn complete(&mut self, graphs: &[v1::JobGraph]) {
+        let option = |key: &str| {
+            let key = format!("execution.state-recovery.{key}");
+            let mut set = graphs.iter().filter_map(|graph| graph.options.get(&key));
+            set.next().map(String::as_str)
+        };
+        if self.path.is_empty() {
+            self.path = option("path").unwrap_or_default().to_owned();
+        }
+        self.allow_non_restored_state |= option("ignore-unclaimed-state") == Some("true");
+        if self.claim_mode == v1::ClaimMode::Unspecified {
+            self.claim_mode = match option("claim-mode") {
+                Some("CLAIM") => v1::ClaimMode::Claim,
+                _ => v1::ClaimMode::NoClaim,
+            };
+        }
+    }
 }
 
 async fn enter(
@@ -135,9 +170,9 @@ async fn graphs(
 async fn check_savepoint(
     leader: &Leadership,
     graphs: &[v1::JobGraph],
-    path: &str,
-    allow_non_restored_state: bool,
+    recovery: &Recovery,
 ) -> Result<(), Status> {
+    let path = recovery.path.as_str();
     if path.is_empty() {
         return Ok(());
     }
@@ -157,6 +192,7 @@ async fn check_savepoint(
         }
     })?;
     let manifest = from.manifest.unwrap_or_default();
-    validate::restore(graph, &manifest, allow_non_restored_state)
+    fit(graph, manifest, recovery.allow_non_restored_state)
+        .map(drop)
         .map_err(|refusal| Status::invalid_argument(format!("cannot start from {path}: {refusal}")))
 }

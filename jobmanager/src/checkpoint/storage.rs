@@ -3,8 +3,10 @@
 use weir_common::config::S3Config;
 use weir_common::ids::{AttemptId, CheckpointId, JobId};
 use weir_proto::v1;
-use weir_snapshot::recovery::{Candidate, Verify, examine};
-use weir_snapshot::{Publication, SnapshotError, Store, gc, paths, publish, read_manifest};
+use weir_snapshot::recovery::{self, Candidate, Verify, examine};
+use weir_snapshot::{Publication, SnapshotError, Store, gc, locate, paths, publish, read_manifest};
+
+use super::fit::fit;
 
 /// Folder in whose terms a snapshot's files are named, and its manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,16 +156,20 @@ pub async fn choose_restore(
     if job.from_savepoint.is_empty() {
         return Ok(Restore::default());
     }
-    match open_savepoint(s3, &job.from_savepoint).await {
-        Ok(from) => Ok(Restore {
-            checkpoint_id: 0,
-            from: Some(from),
-        }),
-        Err(error) => Err((
-            format!("cannot start from {}: {error}", job.from_savepoint),
-            !error.is_damage(),
-        )),
-    }
+    let refused = |reason: &dyn std::fmt::Display| {
+        format!("cannot start from {}: {reason}", job.from_savepoint)
+    };
+    let mut from = open_savepoint(s3, &job.from_savepoint)
+        .await
+        .map_err(|error| (refused(&error), !error.is_damage()))?;
+    let graph = job.graph.clone().unwrap_or_default();
+    let manifest = from.manifest.take().unwrap_or_default();
+    let fitted = fit(&graph, manifest, job.allow_non_restored_state);
+    from.manifest = Some(fitted.map_err(|refusal| (refused(&refusal), false))?);
+    Ok(Restore {
+        checkpoint_id: 0,
+        from: Some(from),
+    })
 }
 
 async fn open(
@@ -184,25 +190,14 @@ async fn open(
     })
 }
 
-/// Opens what a user named: the folder of a savepoint, or of a checkpoint (`.../JOB/chk-N`), with or without `/_metadata`. Its files are
-/// verified.
+/// Opens what a user named. Its files are verified.
 pub async fn open_savepoint(s3: &S3Config, path: &str) -> Result<v1::RestoreFrom, SnapshotError> {
-    let folder = path
-        .trim_end_matches('/')
-        .trim_end_matches(paths::METADATA)
-        .trim_end_matches('/');
-    let store = Store::open(folder, s3)?;
-    let manifest = read_manifest(&store, paths::METADATA).await?;
-    let place = match manifest.kind() {
-        v1::SnapshotKind::Checkpoint => {
-            // A checkpoint's files are named from the job's folder, one above.
-            let url = store.url().to_owned();
-            let base = url.rsplit_once('/').map_or("", |(base, _)| base).to_owned();
-            place_of(&base, "", manifest.checkpoint_id)
-        }
-        _ => place_of("", store.url(), manifest.checkpoint_id),
-    };
-    open(s3, &place, manifest.checkpoint_id, Verify::Checksums).await
+    let located = locate(path, s3).await?;
+    let manifest = examine(&located.base, &located.candidate, Verify::Checksums).await?;
+    Ok(v1::RestoreFrom {
+        base: located.base.url().to_owned(),
+        manifest: Some(manifest),
+    })
 }
 
 /// Deletes checkpoints that are retained no longer, as far as no retained one needs their files.
@@ -225,6 +220,25 @@ pub async fn collect(
         gc::drop_checkpoint(&store, &manifest, &kept).await?;
     }
     Ok(())
+}
+
+/// Deletes a snapshot that a job had claimed, as far as no other checkpoint beside it names its files; gives the number of objects. One
+/// that is not there any more is none.
+pub async fn delete_claimed(s3: &S3Config, path: &str) -> Result<usize, SnapshotError> {
+    let located = match locate(path, s3).await {
+        Err(SnapshotError::NotFound { .. }) => return Ok(0),
+        located => located?,
+    };
+    let mut beside = Vec::new();
+    if located.manifest.kind() == v1::SnapshotKind::Checkpoint {
+        for candidate in recovery::candidates(&located.base).await? {
+            if candidate.manifest_path != located.candidate.manifest_path {
+                beside.push(read_manifest(&located.base, &candidate.manifest_path).await?);
+            }
+        }
+    }
+    let beside: Vec<&v1::Manifest> = beside.iter().collect();
+    gc::drop_located(&located, &beside).await
 }
 
 /// Deletes what earlier attempts left behind and nothing names; called before an attempt is deployed.
@@ -255,4 +269,76 @@ pub async fn sweep(
 pub async fn delete_all(s3: &S3Config, checkpoint_base: &str) -> Result<usize, SnapshotError> {
     let store = Store::open(checkpoint_base, s3)?;
     gc::sweep(&store, &[], None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    async fn write(store: &Store, manifest_path: &str, files: &[&str], kind: v1::SnapshotKind) {
+        let mut named = Vec::new();
+        for file in files {
+            let info = store.put(file, Bytes::from_static(b"x")).await.unwrap();
+            named.push(v1::FileRef {
+                path: (*file).to_owned(),
+                size_bytes: info.size_bytes,
+                checksum: info.checksum,
+                local_name: String::new(),
+            });
+        }
+        let manifest = v1::Manifest {
+            kind: kind.into(),
+            operators: vec![v1::OperatorSnapshot {
+                keyed: Some(v1::KeyedState {
+                    files: named,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        publish(store, manifest_path, &manifest).await.unwrap();
+    }
+
+    async fn left(store: &Store) -> Vec<String> {
+        let listed = store.list("").await.unwrap();
+        listed.into_iter().map(|object| object.path).collect()
+    }
+
+    #[tokio::test]
+    async fn a_claimed_savepoint_is_deleted_without_what_else_lies_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let s3 = S3Config::default();
+        let store = Store::open(&dir.path().to_string_lossy(), &s3).unwrap();
+        write(
+            &store,
+            "_metadata",
+            &["files/a", "files/b"],
+            v1::SnapshotKind::Savepoint,
+        )
+        .await;
+        store
+            .put("notes.txt", Bytes::from_static(b"mine"))
+            .await
+            .unwrap();
+        assert_eq!(delete_claimed(&s3, store.url()).await.unwrap(), 3);
+        assert_eq!(left(&store).await, ["notes.txt"]);
+        // A new leader tries again what an old one may have done.
+        assert_eq!(delete_claimed(&s3, store.url()).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn files_of_a_claimed_checkpoint_that_another_one_names_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let s3 = S3Config::default();
+        let store = Store::open(&dir.path().to_string_lossy(), &s3).unwrap();
+        let kind = v1::SnapshotKind::Checkpoint;
+        let (own, shared) = ("shared/1-1-u-a.sst", "shared/1-1-u-b.sst");
+        write(&store, "chk-1/_metadata", &[own, shared], kind).await;
+        write(&store, "chk-2/_metadata", &[shared], kind).await;
+        let claimed = store.url_of("chk-1");
+        assert_eq!(delete_claimed(&s3, &claimed).await.unwrap(), 2);
+        assert_eq!(left(&store).await, ["chk-2/_metadata", shared]);
+    }
 }

@@ -68,6 +68,12 @@ const KEYS: &[(&str, Kind)] = &[
         "execution.checkpointing.checkpoints-after-tasks-finish",
         Only("true", &["false"]),
     ),
+    ("execution.state-recovery.path", Text),
+    (
+        "execution.state-recovery.claim-mode",
+        OneOf(&["NO_CLAIM", "CLAIM"]),
+    ),
+    ("execution.state-recovery.ignore-unclaimed-state", Flag),
     ("state.backend.type", Only("rocksdb", &["hashmap", "forst"])),
     ("state.backend.rocksdb.memory.managed", Flag),
     ("state.backend.rocksdb.localdir", Text),
@@ -173,6 +179,15 @@ const OLDER: &[(&str, &str)] = &[
     (
         "execution.checkpointing.checkpoints-after-tasks-finish.enabled",
         "execution.checkpointing.checkpoints-after-tasks-finish",
+    ),
+    ("execution.savepoint.path", "execution.state-recovery.path"),
+    (
+        "execution.savepoint-restore-mode",
+        "execution.state-recovery.claim-mode",
+    ),
+    (
+        "execution.savepoint.ignore-unclaimed-state",
+        "execution.state-recovery.ignore-unclaimed-state",
     ),
     ("restart-strategy", "restart-strategy.type"),
     (

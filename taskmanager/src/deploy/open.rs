@@ -17,6 +17,7 @@ use weir_dataflow::{
     Batch, Error, KeyedState, OpenContext, Operator, OperatorInfo, Result, SinkWriter, SlotWaker,
     SourceReader,
 };
+use weir_layout::Migration;
 use weir_operators::sink::SinkOperator;
 use weir_operators::source::{SPLITS, SourceOperator};
 use weir_proto::v1;
@@ -66,6 +67,8 @@ pub struct Restore {
     pub manifest: v1::Manifest,
     /// Where its files are.
     pub source: RestoreSource,
+    /// What the graph's operators keep.
+    pub wanted: Vec<v1::OperatorDescription>,
 }
 
 /// What all subtasks of a deployment share.
@@ -180,7 +183,8 @@ impl Site {
                 false => decode_schema(&operator.output_schema)?,
             };
             let info = self.info(vertex, operator, subtask.index);
-            let share = self.share(&info);
+            let mut share = self.share(&info);
+            let migration = self.migration(&info, &mut share)?;
             let context = self.context(&info, inputs, &output, &share, waker);
             match &operator.kind {
                 Some(Kind::Source(spec)) if position == 0 => {
@@ -194,7 +198,8 @@ impl Site {
                     )));
                 }
                 _ => {
-                    let chained = self.open_operator(operator, info, context, &share)?;
+                    let chained =
+                        self.open_operator(operator, info, context, &share, migration.as_ref())?;
                     opened.operators.push(chained);
                 }
             }
@@ -242,6 +247,14 @@ impl Site {
         })
     }
 
+    fn migration(&self, info: &OperatorInfo, share: &mut Share) -> Result<Option<Migration>> {
+        let wanted = self.restore.as_ref().and_then(|from| {
+            let same = |new: &&v1::OperatorDescription| *new.operator_uid == *info.uid;
+            from.wanted.iter().find(same)
+        });
+        share.migration(wanted)
+    }
+
     fn context(
         &self,
         info: &OperatorInfo,
@@ -285,6 +298,7 @@ impl Site {
         info: OperatorInfo,
         context: OpenContext,
         share: &Share,
+        migration: Option<&Migration>,
     ) -> Result<ChainedOperator> {
         let mut operator: Box<dyn Operator> = match &spec.kind {
             Some(Kind::Sink(sink)) => {
@@ -299,6 +313,9 @@ impl Site {
         check_schema(&info.name, old_schema, &operator.state_schema())?;
         let mut state = self.open_state(spec, &info, share)?;
         let keyed: &mut dyn KeyedState = state.as_mut();
+        if let Some(migration) = migration {
+            migration.run(keyed)?;
+        }
         let result = operator.open(context, keyed);
         // Some operators know the layout only now; a layout that does not fit explains why they could not be opened.
         let checked = check_schema(&info.name, old_schema, &operator.state_schema()).and(result);

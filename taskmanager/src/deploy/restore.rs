@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use weir_common::key_group::KeyGroupRange;
+use weir_dataflow::state::LAYOUT_LIST;
 use weir_dataflow::{Error, OperatorStates, Result};
+use weir_layout::{Migration, check_operator};
 use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
 use weir_snapshot::rescale::keyed_parts;
@@ -16,6 +18,29 @@ pub struct Share {
     pub keyed: Vec<v1::KeyedState>,
     /// Layout of the keyed state; `None` if the operator is not in the snapshot.
     pub state_schema: Option<String>,
+    /// What its entries are; `None` if the snapshot does not say.
+    pub description: Option<v1::OperatorDescription>,
+}
+
+impl Share {
+    /// How the entries become those of the operator as it is now. `None`: the layouts in words have to be compared, one of the two is not
+    /// described. Otherwise those count for nothing from here on.
+    ///
+    /// # Errors
+    /// [`Error::Restore`], naming the operator and the column.
+    pub fn migration(
+        &mut self,
+        wanted: Option<&v1::OperatorDescription>,
+    ) -> Result<Option<Migration>> {
+        let (Some(old), Some(new)) = (&self.description, wanted) else {
+            return Ok(None);
+        };
+        let migration = check_operator(old, new).map_err(Error::Restore)?;
+        self.state_schema = None;
+        let states = std::mem::take(&mut self.states).into_inner().into_iter();
+        self.states = OperatorStates::from_parts(states.filter(|state| state.name != LAYOUT_LIST));
+        Ok(Some(migration))
+    }
 }
 
 /// The share of subtask `index` of `parallelism`, which owns `range`.
@@ -50,6 +75,11 @@ pub fn share(
             .cloned()
             .collect(),
         state_schema: parts.first().map(|operator| operator.state_schema.clone()),
+        description: manifest
+            .descriptions
+            .iter()
+            .find(|description| description.operator_uid == uid)
+            .cloned(),
     }
 }
 

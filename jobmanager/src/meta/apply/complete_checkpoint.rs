@@ -35,6 +35,11 @@ pub(super) fn apply(
     };
     forget_older(&mut job.checkpoints, false, retained as usize);
     forget_older(&mut job.checkpoints, true, LISTED_SAVEPOINTS);
+    let own = job.checkpoints.iter().filter(|c| !c.savepoint).count();
+    let claimed = job.claim_mode() == v1::ClaimMode::Claim && !job.from_savepoint.is_empty();
+    if claimed && own >= retained as usize {
+        job.subsumed_savepoint = std::mem::take(&mut job.from_savepoint);
+    }
     Ok(Outcome::Done)
 }
 

@@ -40,6 +40,7 @@ pub(super) fn apply(
             next_checkpoint_id: 1,
             from_savepoint: new.from_savepoint.clone(),
             allow_non_restored_state: new.allow_non_restored_state,
+            claim_mode: new.claim_mode,
             submitted_ms: now_ms,
             ..Default::default()
         };

@@ -163,3 +163,27 @@ fn old_ended_jobs_are_forgotten_but_not_before_they_are_cleaned() {
     assert!(state.job(&format!("{:032}", 1)).is_none());
     assert!(state.jobs().count() <= end_job::REMEMBERED + 2);
 }
+
+#[test]
+fn a_claimed_snapshot_is_given_up_once_enough_own_checkpoints_have_followed() {
+    for (claim_mode, kept) in [
+        (v1::ClaimMode::Claim, ["/s", "/s", ""]),
+        (v1::ClaimMode::NoClaim, ["/s", "/s", "/s"]),
+    ] {
+        let mut state = MetaState::default();
+        submit(&mut state, "r", "a", 2);
+        let mut job = (*state.job("a").unwrap()).clone();
+        job.from_savepoint = "/s".to_owned();
+        job.claim_mode = claim_mode.into();
+        state.jobs.insert("a".to_owned(), std::sync::Arc::new(job));
+        apply(&mut state, start(1, 0, 0)).unwrap();
+        // A savepoint of the job's own does not count: it is not the job's to keep.
+        for (id, savepoint, kept) in [(1, false, kept[0]), (2, true, kept[1]), (3, false, kept[2])]
+        {
+            apply(&mut state, complete(1, id, savepoint)).unwrap();
+            let job = state.job("a").unwrap();
+            assert_eq!(job.from_savepoint, kept, "{claim_mode:?} after {id}");
+            assert_eq!(job.subsumed_savepoint.is_empty(), !kept.is_empty());
+        }
+    }
+}
