@@ -68,6 +68,8 @@ pub enum Command {
     Stop(StopCommand),
     /// Run a job at another parallelism from its next checkpoint on, which is taken at once.
     Rescale(RescaleCommand),
+    /// Look into a savepoint or checkpoint.
+    State(StateCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -246,4 +248,74 @@ pub struct StopCommand {
     pub savepoint: Option<String>,
     #[command(flatten)]
     pub cluster: ClusterCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StateCommand {
+    #[command(subcommand)]
+    pub action: StateAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum StateAction {
+    /// List the operators of a snapshot: id, kind, bytes, and the tables of each with rows and columns.
+    Ls(StateLsCommand),
+    /// Show rows of a snapshot.
+    Show(StateShowCommand),
+    /// Write the rows of an operator's state to files.
+    Export(StateExportCommand),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StateLsCommand {
+    /// Folder (URL or path) of a savepoint, or of a checkpoint (.../JOB_ID/chk-N).
+    pub path: String,
+    /// Do not count the rows: nothing but the manifest is read.
+    #[arg(long)]
+    pub no_count: bool,
+    /// For a person, or one JSON object an operator.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StateShowCommand {
+    /// Folder (URL or path) of a savepoint, or of a checkpoint (.../JOB_ID/chk-N).
+    pub path: String,
+    /// Operator by id, the beginning of its id, or name; default: all.
+    #[arg(long)]
+    pub operator: Option<String>,
+    /// One table of the operator; default: all.
+    #[arg(long, requires = "operator")]
+    pub table: Option<String>,
+    /// Rows of each table at most.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// For a person, or one JSON object a row.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StateExportCommand {
+    /// Folder (URL or path) of a savepoint, or of a checkpoint (.../JOB_ID/chk-N).
+    pub path: String,
+    /// Operator by id, the beginning of its id, or name.
+    #[arg(long)]
+    pub operator: String,
+    /// One table of the operator; default: all, a file each.
+    #[arg(long)]
+    pub table: Option<String>,
+    /// JSON lines or Parquet.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Json)]
+    pub format: ExportFormat,
+    /// Folder (URL or path), or the name of a file that ends in .json or .parquet.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub output: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Json,
+    Parquet,
 }

@@ -10,6 +10,7 @@ mod members;
 mod metrics_http;
 mod roles;
 mod sql;
+mod state;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Savepoint(command) => commands::savepoint(&config, command).await,
             Command::Stop(command) => commands::stop(&config, command).await,
             Command::Rescale(command) => commands::rescale(&config, command).await,
+            Command::State(command) => state::run(config, command).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -1,7 +1,8 @@
 //! Keyed state in RocksDB: one database an operator instance, its local snapshots, their incremental upload, and restore at any
 //! parallelism.
 //!
-//! Owns: [`RocksState`] (the `KeyedState` of a running job), [`StateMemory`] (what all of a process' databases share), [`Uploader`].
+//! Owns: [`RocksState`] (the `KeyedState` of a running job), [`StateMemory`] (what all of a process' databases share), [`Uploader`],
+//! [`SnapshotReader`] (a snapshot's content as rows).
 //! Must never know: operators, gRPC, how a checkpoint is coordinated.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -12,6 +13,7 @@ mod key;
 mod local_copies;
 mod memory;
 mod object;
+pub mod reader;
 mod restore;
 mod snapshot;
 mod state;
@@ -23,6 +25,7 @@ mod writer;
 pub use error::StateError;
 pub use local_copies::{LocalCopies, remove_forgotten};
 pub use memory::StateMemory;
+pub use reader::SnapshotReader;
 pub use restore::RestoreSource;
 pub use snapshot::PendingSnapshot;
 pub use state::{RocksState, StateOptions};

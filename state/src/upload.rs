@@ -34,6 +34,11 @@ impl Transfers {
         }
     }
 
+    /// Waits for one call of the object store. Blocks.
+    pub(crate) fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
     /// Does `transfer` for each item; the first error ends all. Blocks.
     pub(crate) fn run<T, R, F>(&self, items: Vec<T>, transfer: impl Fn(T) -> F) -> Result<Vec<R>>
     where

@@ -17,6 +17,8 @@ use crate::client::JobClient;
 use crate::embedded::EmbeddedCluster;
 use crate::roles::Interrupts;
 use job::JobRunner;
+pub use render::Renderer;
+pub use results::ResultRows;
 
 /// A session with the cluster that its jobs run on.
 pub struct SqlShell {
