@@ -10,9 +10,9 @@ use weir_proto::v1;
 use crate::context::{SinkContext, SourceContext};
 use crate::options::{OptionReader, nearest, quoted};
 use crate::throttle::{self, Throttle};
-use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print};
+use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print, savepoint};
 
-const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
+const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark", "savepoint"];
 /// 'collect' is left out: no user names it.
 const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print"];
 
@@ -78,6 +78,7 @@ pub fn describe_source(
         "filesystem" => filesystem::describe_source(reader, schema),
         "kafka" => kafka::describe_source(reader, schema),
         "nexmark" => nexmark::describe(reader, schema),
+        "savepoint" => savepoint::describe(reader, schema),
         _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
     }
 }
@@ -116,6 +117,7 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
         "filesystem" => filesystem::open_source(reader, spec, context),
         "kafka" => kafka::open_source(spec, context),
         "nexmark" => nexmark::open(reader, context),
+        "savepoint" => savepoint::open(reader, context),
         _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
     }
 }
