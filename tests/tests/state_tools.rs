@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weir_tests::resume::{case, newest, parsed_text, versions};
+use weir_tests::resume::{case, manifest_folder, newest, parsed_text, versions};
 use weir_tests::said::weir_says;
+use weir_tests::savepoints::IN_FLIGHT;
 
 /// Rows of a table of an operator's, by `weir state export`.
 fn exported(path: &Path, operator: &str, table: &str) -> Vec<Value> {
@@ -220,4 +221,25 @@ fn state_is_a_table_in_sql() {
     );
     query("shop INT", "shop").refuses(&["'shop'", "STRING"]);
     query("price INT", "price").refuses(&["no column 'price'", "`SUM(price)` BIGINT"]);
+}
+
+#[test]
+fn rows_in_flight_are_counted() {
+    for version in versions(&IN_FLIGHT) {
+        let path = manifest_folder(&IN_FLIGHT.stored(&version).join("snapshot"));
+        let listed = weir_says(&[
+            "state",
+            "ls",
+            &path.display().to_string(),
+            "--format",
+            "json",
+        ]);
+        let listed = parsed_text(listed.fine());
+        let of = |name: &str| listed.iter().find(|o| o["name"] == name).unwrap();
+        assert!(
+            of("GroupAggregate")["in_flight_rows"].as_u64() > Some(0),
+            "{listed:?}"
+        );
+        assert_eq!(of("Source: orders")["in_flight_rows"], 0);
+    }
 }

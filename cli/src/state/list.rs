@@ -82,6 +82,7 @@ fn operator_json(
         "detail": operator.detail,
         "parallelism": operator.parallelism,
         "bytes": operator.bytes,
+        "in_flight_rows": operator.in_flight_rows,
         "tables": tables,
     })
 }
@@ -119,7 +120,11 @@ fn print_text(reader: &SnapshotReader, counts: &mut dyn Iterator<Item = Option<u
                 operator.name.clone(),
             ]
         };
-        if operator.tables.is_empty() {
+        if operator.in_flight_rows > 0 {
+            let rows = operator.in_flight_rows.to_string();
+            shown.add_row(row("-".to_owned(), rows, "rows in flight".to_owned()));
+        }
+        if operator.tables.is_empty() && operator.bytes > 0 {
             shown.add_row(row(
                 "-".to_owned(),
                 "-".to_owned(),

@@ -29,6 +29,8 @@ pub struct OperatorContents {
     pub parallelism: u32,
     /// Bytes of files and lists.
     pub bytes: u64,
+    /// Rows on their way to it that an unaligned checkpoint holds; they are in none of the tables.
+    pub in_flight_rows: u64,
     /// Empty if the snapshot does not describe it.
     pub tables: Vec<TableContents>,
 }
@@ -84,7 +86,7 @@ impl Contents {
                     ..v1::OperatorDescription::default()
                 };
                 let contents = operator(manifest, &nameless)?;
-                operators.extend(contents.filter(|operator| operator.bytes > 0));
+                operators.extend(contents.filter(|o| o.bytes > 0 || o.in_flight_rows > 0));
             }
         }
         Ok(Self { operators })
@@ -162,7 +164,9 @@ fn operator(
         .filter(|part| part.operator_uid == *uid)
         .collect();
     let has_state = |part: &&&v1::OperatorSnapshot| {
-        part.keyed.is_some() || part.states.iter().any(|state| !state.items.is_empty())
+        part.keyed.is_some()
+            || part.in_flight.is_some()
+            || part.states.iter().any(|state| !state.items.is_empty())
     };
     if !parts.iter().any(|part| has_state(&part)) {
         return Ok(None);
@@ -195,6 +199,7 @@ fn operator(
             place: Place::List(name.to_owned()),
         });
     }
+    let in_flight = parts.iter().filter_map(|part| part.in_flight.as_ref());
     Ok(Some(OperatorContents {
         uid: uid.clone(),
         name: description.operator_name.clone(),
@@ -202,6 +207,7 @@ fn operator(
         detail: description.detail.clone(),
         parallelism: parts.iter().map(|part| part.parallelism).max().unwrap_or(0),
         bytes: parts.iter().map(|part| bytes_of(part)).sum(),
+        in_flight_rows: in_flight.map(|in_flight| in_flight.rows).sum(),
         tables,
     }))
 }
