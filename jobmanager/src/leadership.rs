@@ -94,9 +94,9 @@ impl Leadership {
         });
         let records: Vec<_> = leader.raft.view().read().jobs().cloned().collect();
         for record in records {
+            leader.delete_subsumed(&record);
             if !has_ended(record.state()) {
                 leader.open(&record);
-                leader.delete_subsumed(&record);
             } else if record.cleaning {
                 leader.clean(&record.job_id);
             }
@@ -387,13 +387,17 @@ impl Leadership {
         let path = job.subsumed_savepoint.clone();
         self.spawn(async move {
             match storage::delete_claimed(&leader.s3, &path).await {
-                Ok(0) => {}
                 Ok(count) => {
                     tracing::info!(job = %job_id, "{path}, which the job had claimed, is deleted: {count} objects");
                 }
                 Err(error) => {
-                    tracing::warn!(job = %job_id, "{path}, which the job had claimed, is not deleted yet: {error}");
+                    tracing::warn!(job = %job_id, "{path}, which the job had claimed, is not deleted, the next leader tries again: {error}");
+                    return;
                 }
+            }
+            let deleted = v1::SavepointDeletedCommand { job_id, path };
+            if let Err(error) = leader.propose(Command::SavepointDeleted(deleted)).await {
+                tracing::debug!("the next leader notes that a claimed savepoint is deleted: {error}");
             }
         });
     }

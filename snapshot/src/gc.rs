@@ -82,13 +82,14 @@ pub async fn drop_checkpoint(
     Ok(doomed.len())
 }
 
-/// Deletes a snapshot that a user had named, also a savepoint; `retained` are the others whose files lie beside its own.
+/// Deletes a snapshot that a user had named, also a savepoint; `retained` are the others whose files lie beside its own. Its manifest
+/// goes last: as long as it is there, all that is left can be found and deleted by another try.
 pub async fn drop_located(located: &Located, retained: &[&v1::Manifest]) -> Result<usize> {
     let manifest = located.candidate.manifest_path.clone();
     let doomed = with_files(manifest, &located.manifest, retained);
     let (manifest, rest) = doomed.split_at(1);
-    located.base.delete(manifest).await?;
     located.base.delete(rest).await?;
+    located.base.delete(manifest).await?;
     Ok(doomed.len())
 }
 

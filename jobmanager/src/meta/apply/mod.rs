@@ -5,6 +5,7 @@ mod complete_checkpoint;
 mod end_job;
 mod job_cleaned;
 mod rescale_job;
+mod savepoint_deleted;
 mod set_job_state;
 mod start_attempt;
 mod submit_jobs;
@@ -27,6 +28,7 @@ impl MetaState {
             Some(Command::EndJob(c)) => end_job::apply(self, c, now_ms),
             Some(Command::JobCleaned(c)) => job_cleaned::apply(self, c),
             Some(Command::RescaleJob(c)) => rescale_job::apply(self, c),
+            Some(Command::SavepointDeleted(c)) => savepoint_deleted::apply(self, c),
             None => Err(Refusal(
                 "a command that this version of Weir does not know".to_owned(),
             )),

@@ -187,3 +187,22 @@ fn a_claimed_snapshot_is_given_up_once_enough_own_checkpoints_have_followed() {
         }
     }
 }
+
+#[test]
+fn a_deleted_snapshot_is_forgotten_unless_another_one_is_meant() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 2);
+    let mut job = (*state.job("a").unwrap()).clone();
+    job.subsumed_savepoint = "/s".to_owned();
+    state.jobs.insert("a".to_owned(), std::sync::Arc::new(job));
+    let deleted = |path: &str| {
+        Command::SavepointDeleted(v1::SavepointDeletedCommand {
+            job_id: "a".to_owned(),
+            path: path.to_owned(),
+        })
+    };
+    apply(&mut state, deleted("/other")).unwrap();
+    assert_eq!(state.job("a").unwrap().subsumed_savepoint, "/s");
+    apply(&mut state, deleted("/s")).unwrap();
+    assert_eq!(state.job("a").unwrap().subsumed_savepoint, "");
+}
