@@ -23,6 +23,25 @@ pub struct Member {
     pub draining: bool,
 }
 
+/// How many slots a job wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// It cannot run with fewer.
+    pub least: usize,
+    /// It has no use for more.
+    pub most: usize,
+}
+
+impl Wanted {
+    /// So many, no more and no fewer.
+    pub fn exactly(count: usize) -> Self {
+        Self {
+            least: count,
+            most: count,
+        }
+    }
+}
+
 /// What there is for one job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
@@ -207,11 +226,11 @@ impl Members {
         !self.held.contains_key(&(task_manager_id.to_owned(), slot))
     }
 
-    /// Gives a job its slots; it holds them until they are released. `former`: where its subtasks were before.
+    /// Gives a job as many slots as it wants and there are; it holds them until they are released. `former`: where its subtasks were before.
     pub fn allocate(
         &mut self,
         job_id: &str,
-        needed: usize,
+        wanted: Wanted,
         former: &[v1::SlotPlace],
     ) -> Result<Vec<v1::SlotPlace>, Shortage> {
         let free: Vec<FreeSlots> = self
@@ -225,7 +244,9 @@ impl Members {
                     .collect(),
             })
             .collect();
-        let places: Vec<v1::SlotPlace> = place(&free, needed)?
+        let there: usize = free.iter().map(|member| member.slots.len()).sum();
+        let count = there.min(wanted.most).max(wanted.least);
+        let places: Vec<v1::SlotPlace> = place(&free, count)?
             .into_iter()
             .map(|(task_manager_id, slot)| v1::SlotPlace {
                 address: self
@@ -328,9 +349,15 @@ mod tests {
         let mut members = Members::default();
         register(&mut members, "a", "h:1", 2, 0);
         members.not_reached("a");
-        assert_eq!(members.allocate("j", 1, &[]).unwrap_err().free, 0);
+        assert_eq!(
+            members
+                .allocate("j", Wanted::exactly(1), &[])
+                .unwrap_err()
+                .free,
+            0
+        );
         heartbeat(&mut members, "a", 10);
-        assert!(members.allocate("j", 1, &[]).is_ok());
+        assert!(members.allocate("j", Wanted::exactly(1), &[]).is_ok());
     }
 
     #[test]
@@ -338,7 +365,7 @@ mod tests {
         let mut members = Members::default();
         register(&mut members, "a", "h:1", 2, 0);
         register(&mut members, "b", "h:2", 2, 0);
-        members.allocate("j", 2, &[]).unwrap();
+        members.allocate("j", Wanted::exactly(2), &[]).unwrap();
         assert_eq!(members.open_to("j").open_slots, 4);
         assert_eq!(members.open_to("other").open_slots, 2);
         let before = members.version();
@@ -359,19 +386,36 @@ mod tests {
         assert_eq!(members.holders("a"), BTreeSet::from(["j".to_owned()]));
         members.release("j");
         assert!(members.holders("a").is_empty());
-        let places = members.allocate("j", 2, &[]).unwrap();
+        let places = members.allocate("j", Wanted::exactly(2), &[]).unwrap();
         assert!(places.iter().all(|place| place.task_manager_id == "b"));
-        assert_eq!(members.allocate("other", 1, &[]).unwrap_err().free, 0);
+        assert_eq!(
+            members
+                .allocate("other", Wanted::exactly(1), &[])
+                .unwrap_err()
+                .free,
+            0
+        );
         // A heartbeat that was under way does not call it back.
         heartbeat(&mut members, "a", 2);
         assert_eq!(members.open_to("other"), open(0));
     }
 
     #[test]
+    fn who_wants_a_range_gets_what_there_is() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 3, 0);
+        for (least, most, expected) in [(1, 2, Some(2)), (1, 8, Some(3)), (4, 8, None)] {
+            let allocated = members.allocate("j", Wanted { least, most }, &[]);
+            assert_eq!(allocated.ok().map(|places| places.len()), expected);
+            members.release("j");
+        }
+    }
+
+    #[test]
     fn a_slot_has_one_holder() {
         let mut members = Members::default();
         register(&mut members, "a", "h:1", 2, 0);
-        let places = members.allocate("j1", 1, &[]).unwrap();
+        let places = members.allocate("j1", Wanted::exactly(1), &[]).unwrap();
         assert_eq!((places[0].address.as_str(), places[0].slot), ("h:1", 0));
         // Held by a job of the former leader, before its task manager is there.
         let other = v1::SlotPlace {
@@ -381,9 +425,21 @@ mod tests {
         };
         members.hold("j2", std::slice::from_ref(&other));
         register(&mut members, "b", "h:2", 1, 0);
-        assert_eq!(members.allocate("j3", 2, &[]).unwrap_err().free, 1);
+        assert_eq!(
+            members
+                .allocate("j3", Wanted::exactly(2), &[])
+                .unwrap_err()
+                .free,
+            1
+        );
         members.release("j2");
-        assert_eq!(members.allocate("j3", 2, &[]).unwrap().len(), 2);
+        assert_eq!(
+            members
+                .allocate("j3", Wanted::exactly(2), &[])
+                .unwrap()
+                .len(),
+            2
+        );
         assert_eq!(members.free_slots("a") + members.free_slots("b"), 0);
     }
 }

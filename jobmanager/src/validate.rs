@@ -78,7 +78,8 @@ pub fn graph(graph: &v1::JobGraph) -> Result<(), Refusal> {
     }
     let order = vertices(graph)?;
     edges(graph, &order)?;
-    checkpoints(graph)
+    checkpoints(graph)?;
+    adaptive(graph)
 }
 
 /// Checks the vertices; gives each one's position.
@@ -234,6 +235,38 @@ fn checkpoints(graph: &v1::JobGraph) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn adaptive(graph: &v1::JobGraph) -> Result<(), Refusal> {
+    let Some(scheduler) = &graph.adaptive else {
+        return Ok(());
+    };
+    let (bound, limit) = (
+        scheduler.upper_bound,
+        PARALLELISM_MAX.min(graph.max_parallelism),
+    );
+    if bound == 0 || bound > limit {
+        return Err(format!(
+            "the parallelism is to follow the slots up to {bound}, it must be from 1 to {limit} (max_parallelism is {})",
+            graph.max_parallelism
+        ));
+    }
+    let scaled = graph.vertices.iter().filter(|v| !v.fixed_parallelism);
+    let subtasks = scaled.count() as u64 * u64::from(bound);
+    if subtasks > SUBTASKS_MAX {
+        return Err(format!(
+            "the parallelism is to follow the slots up to {bound}, which makes {subtasks} subtasks; at most {SUBTASKS_MAX} are possible"
+        ));
+    }
+    let directory = graph.checkpoint.as_ref().map(|c| c.directory.as_str());
+    if directory.unwrap_or_default().is_empty() {
+        return Err(
+            "the parallelism is to follow the slots ('jobmanager.scheduler', 'scheduler-mode'), but there are no checkpoints to go on from: \
+             set 'execution.checkpointing.dir'"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -299,6 +332,26 @@ pub mod tests {
             change(&mut changed);
             let refusal = graph(&changed).unwrap_err();
             assert!(refusal.contains(expected), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_slots_needs_checkpoints_and_a_bound() {
+        let mut job = two_vertices(1);
+        let scheduler = |upper_bound| v1::AdaptiveScheduler {
+            upper_bound,
+            ..Default::default()
+        };
+        job.adaptive = Some(scheduler(4));
+        assert!(graph(&job).unwrap_err().contains("checkpointing.dir"));
+        job.checkpoint = Some(v1::CheckpointConfig {
+            directory: "file:///c".to_owned(),
+            ..Default::default()
+        });
+        assert_eq!(graph(&job), Ok(()));
+        for bound in [0, job.max_parallelism + 1] {
+            job.adaptive = Some(scheduler(bound));
+            assert!(graph(&job).unwrap_err().contains("from 1 to 128"));
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use weir_common::key_group::{DEFAULT_KEY_GROUPS, MAX_KEY_GROUPS};
 use weir_common::limits::PARALLELISM_MAX;
-use weir_proto::v1::{CheckpointConfig, RestartStrategy};
+use weir_proto::v1::{AdaptiveScheduler, CheckpointConfig, RestartStrategy};
 
 use crate::error::{Result, SqlError};
 
@@ -177,6 +177,32 @@ impl SessionOptions {
         }
     }
 
+    /// Whether and how the job's parallelism follows the slots there are: 'jobmanager.scheduler', 'scheduler-mode' and
+    /// 'jobmanager.adaptive-scheduler.*'.
+    ///
+    /// # Errors
+    /// If the number of key groups is refused.
+    pub fn adaptive(&self) -> Result<Option<AdaptiveScheduler>> {
+        let reactive = self.get("scheduler-mode").is_some();
+        if !reactive && self.get("jobmanager.scheduler") != Some("adaptive") {
+            return Ok(None);
+        }
+        let millis = |name: &str, default: u64| {
+            let key = format!("jobmanager.adaptive-scheduler.{name}");
+            self.millis(&key).unwrap_or(default)
+        };
+        let wait = if reactive { 0 } else { 10_000 };
+        Ok(Some(AdaptiveScheduler {
+            upper_bound: match reactive {
+                true => self.max_parallelism()?.min(PARALLELISM_MAX),
+                false => self.parallelism(),
+            },
+            submission_stabilization_ms: millis("submission.resource-stabilization-timeout", wait),
+            executing_stabilization_ms: millis("executing.resource-stabilization-timeout", 60_000),
+            cooldown_ms: millis("executing.cooldown-after-rescaling", 30_000),
+        }))
+    }
+
     /// What happens after a failure. As in Flink, a job without checkpoints is not restarted unless a strategy is set: it would begin anew.
     pub fn restart(&self) -> RestartStrategy {
         let checkpoints = self.millis(CHECKPOINT_INTERVAL).unwrap_or(0) > 0;
@@ -282,6 +308,33 @@ mod tests {
         );
         let restart = options(&[(CHECKPOINT_INTERVAL, "10 s"), (RESTART_TYPE, "none")]).restart();
         assert_eq!(restart.max_attempts, 0);
+    }
+
+    #[test]
+    fn the_parallelism_follows_the_slots_if_it_is_told_to() {
+        let of = |settings: &[(&str, &str)]| options(settings).adaptive().unwrap();
+        assert_eq!(of(&[(PARALLELISM, "4")]), None);
+        assert_eq!(of(&[("jobmanager.scheduler", "DEFAULT")]), None);
+        let adaptive = of(&[(PARALLELISM, "4"), ("jobmanager.scheduler", "Adaptive")]).unwrap();
+        let expected = AdaptiveScheduler {
+            upper_bound: 4,
+            submission_stabilization_ms: 10_000,
+            executing_stabilization_ms: 60_000,
+            cooldown_ms: 30_000,
+        };
+        assert_eq!(adaptive, expected);
+        let reactive = of(&[
+            (PARALLELISM, "4"),
+            ("scheduler-mode", "REACTIVE"),
+            ("jobmanager.adaptive-scheduler.scaling-interval.min", "5 s"),
+        ]);
+        let expected = AdaptiveScheduler {
+            upper_bound: DEFAULT_KEY_GROUPS,
+            submission_stabilization_ms: 0,
+            cooldown_ms: 5000,
+            ..expected
+        };
+        assert_eq!(reactive, Some(expected));
     }
 
     #[test]

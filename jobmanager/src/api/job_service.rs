@@ -134,6 +134,12 @@ impl JobService for Jobs {
         let leader = self.leader.get()?;
         let record = active(&leader, &request.job_id)?;
         let mut graph = record.graph.clone().unwrap_or_default();
+        if graph.adaptive.is_some() {
+            return Err(Status::failed_precondition(
+                "the job's parallelism follows the slots there are ('jobmanager.scheduler', 'scheduler-mode'): start or stop task managers, \
+                 or stop it with a savepoint and start it with another 'parallelism.default'",
+            ));
+        }
         validate::set_parallelism(&mut graph, request.parallelism);
         validate::graph(&graph).map_err(Status::invalid_argument)?;
         let needed = graph.vertices.iter().map(|vertex| vertex.parallelism).max();

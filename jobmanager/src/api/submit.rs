@@ -142,6 +142,9 @@ async fn graphs(
         Some(Program::Graph(mut graph)) => {
             if parallelism > 0 {
                 validate::set_parallelism(&mut graph, parallelism);
+                if let Some(scheduler) = &mut graph.adaptive {
+                    scheduler.upper_bound = parallelism;
+                }
             }
             Ok(vec![graph])
         }

@@ -185,6 +185,13 @@ impl Settings {
     pub fn of(graph: &v1::JobGraph) -> Self {
         let config = graph.checkpoint.clone().unwrap_or_default();
         let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX / 4);
+        // Updates on a FORWARD edge have no key by which they would find their way.
+        let rescales_unaligned = graph
+            .edges
+            .iter()
+            .all(|edge| edge.partitioning() != v1::Partitioning::Forward);
+        // An adaptive job may have to go on from any of them at another parallelism.
+        let unaligned = config.unaligned && (rescales_unaligned || graph.adaptive.is_none());
         Self {
             interval_ms: if config.directory.is_empty() {
                 0
@@ -197,12 +204,8 @@ impl Settings {
             },
             min_pause_ms: ms(config.min_pause_ms),
             tolerable_failures: config.tolerable_failures,
-            unaligned_after_ms: config.unaligned.then_some(config.aligned_timeout_ms),
-            // Updates on a FORWARD edge have no key by which they would.
-            rescales_unaligned: graph
-                .edges
-                .iter()
-                .all(|edge| edge.partitioning() != v1::Partitioning::Forward),
+            unaligned_after_ms: unaligned.then_some(config.aligned_timeout_ms),
+            rescales_unaligned,
         }
     }
 }

@@ -7,7 +7,7 @@ use weir_snapshot::recovery::Verify;
 
 use crate::checkpoint::coordinator::{self, Ticket};
 use crate::checkpoint::storage::Restore;
-use crate::members::Resources;
+use crate::members::{Resources, Wanted};
 use crate::scheduler::place::Shortage;
 
 /// What has happened.
@@ -83,7 +83,7 @@ pub struct Choice {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Find slots; answered at once.
-    AllocateSlots(usize),
+    AllocateSlots(Wanted),
     /// Give the job's slots back.
     ReleaseSlots,
     /// Read the log and the object store.
@@ -96,6 +96,8 @@ pub enum Action {
         slots: Vec<v1::SlotPlace>,
         /// From what.
         choice: Choice,
+        /// Of every vertex that may be scaled; 0: as it is.
+        parallelism: u32,
     },
     /// Enter a change of state into the log.
     Record(v1::JobState, Command),

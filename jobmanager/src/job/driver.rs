@@ -234,13 +234,13 @@ impl Driver {
         let mut queue = std::collections::VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
-                Action::AllocateSlots(needed) => {
+                Action::AllocateSlots(wanted) => {
                     let former = &job.context().slots;
                     let allocated =
                         self.leader
                             .members
                             .lock()
-                            .allocate(self.job_id.as_str(), needed, former);
+                            .allocate(self.job_id.as_str(), wanted, former);
                     let now_ms = self.leader.monotonic_ms();
                     queue.extend(job.step(now_ms, rand::random(), Input::Slots(allocated)));
                 }
@@ -279,6 +279,7 @@ impl Driver {
                 attempt,
                 slots,
                 choice,
+                parallelism,
             } => {
                 let start = v1::StartAttemptCommand {
                     job_id,
@@ -286,6 +287,7 @@ impl Driver {
                     slots,
                     newest_checkpoint_id: choice.newest_checkpoint_id,
                     restored_checkpoint_id: choice.restore.checkpoint_id,
+                    parallelism,
                 };
                 self.calls.spawn(start_attempt(leader, start, choice));
             }
@@ -415,7 +417,7 @@ async fn start_attempt(
     start: v1::StartAttemptCommand,
     choice: Choice,
 ) -> Outgoing {
-    let (job_id, attempt) = (start.job_id.clone(), start.attempt);
+    let (job_id, attempt, slots) = (start.job_id.clone(), start.attempt, start.slots.len());
     let result = leader.propose(Command::StartAttempt(start)).await;
     let result = answered(result)?.map(drop);
     if result.is_ok() {
@@ -424,7 +426,7 @@ async fn start_attempt(
             metrics::counter!(name, "job" => job_id.clone()).increment(0);
         }
         tracing::info!(
-            job = %job_id, attempt, checkpoint = choice.restore.checkpoint_id,
+            job = %job_id, attempt, slots, checkpoint = choice.restore.checkpoint_id,
             "attempt starts{}", match &choice.restore.from {
                 Some(from) => format!(" from {}", from.base),
                 None => " empty".to_owned(),

@@ -5,6 +5,7 @@
 //! whose entries are refused, cannot disturb an attempt of its successor.
 
 pub mod action;
+mod adaptive;
 pub mod driver;
 pub mod execution;
 mod io;
@@ -22,7 +23,7 @@ pub use action::{Action, Input, Output};
 use placement::Placement;
 use states::State;
 
-use crate::members::Resources;
+use crate::members::{Resources, Wanted};
 use crate::meta::view::newest_checkpoint_id;
 use crate::restart_policy::RestartPolicy;
 
@@ -88,6 +89,19 @@ impl Context {
             .map(|vertex| vertex.parallelism as usize)
             .max()
             .unwrap_or(0)
+    }
+
+    /// Slots that the next attempt may have.
+    pub fn slots_wanted(&self) -> Wanted {
+        let Some(scheduler) = &self.graph.adaptive else {
+            return Wanted::exactly(self.slots_needed());
+        };
+        let fixed = self.graph.vertices.iter().filter(|v| v.fixed_parallelism);
+        let least = fixed.map(|v| v.parallelism as usize).max().unwrap_or(1);
+        Wanted {
+            least,
+            most: least.max(scheduler.upper_bound as usize),
+        }
     }
 
     /// Tells the user who waits for a rescale, if there is one.

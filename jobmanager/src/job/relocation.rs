@@ -21,7 +21,7 @@ pub fn decide(context: &Context) -> Relocation {
     if !context.has_checkpoint_directory() {
         return Relocation::Stuck("takes no checkpoints, from which it could go on".to_owned());
     }
-    let (needed, open) = (context.slots_needed(), context.resources.open_slots);
+    let (needed, open) = (context.slots_wanted().least, context.resources.open_slots);
     if open >= needed {
         return Relocation::Leave(leaving);
     }

@@ -1,5 +1,4 @@
 use weir_proto::v1;
-use weir_proto::v1::meta_command::Command;
 
 use super::action::Choice;
 use super::*;
@@ -8,6 +7,8 @@ use crate::checkpoint::storage::Restore;
 use crate::job::execution::subtasks_of;
 use crate::scheduler::place::Shortage;
 use crate::validate::tests::two_vertices;
+
+mod moves;
 
 const LIMITS: Limits = Limits {
     slot_timeout_ms: 1000,
@@ -54,11 +55,23 @@ fn record(state: v1::JobState, attempt: u64, checkpoints: bool) -> v1::JobRecord
 
 fn shown(action: &Action) -> String {
     match action {
-        Action::AllocateSlots(needed) => format!("allocate {needed}"),
+        Action::AllocateSlots(Wanted { least, most }) if least == most => {
+            format!("allocate {least}")
+        }
+        Action::AllocateSlots(wanted) => format!("allocate {} to {}", wanted.least, wanted.most),
         Action::ReleaseSlots => "release".to_owned(),
         Action::ChooseRestore(Verify::Sizes) => "choose".to_owned(),
         Action::ChooseRestore(Verify::Checksums) => "choose and read".to_owned(),
-        Action::StartAttempt { attempt, .. } => format!("start {attempt}"),
+        Action::StartAttempt {
+            attempt,
+            parallelism: 0,
+            ..
+        } => format!("start {attempt}"),
+        Action::StartAttempt {
+            attempt,
+            parallelism,
+            ..
+        } => format!("start {attempt} at {parallelism}"),
         Action::Record(state, _) => {
             format!("record {}", crate::meta::view::state_name(*state))
         }
@@ -259,110 +272,6 @@ fn a_restore_that_fails_is_followed_by_a_closer_look_before_it_counts() {
         };
         course.does(Input::TornDown(attempt), after);
     }
-}
-
-#[test]
-fn a_rescale_is_a_checkpoint_and_an_attempt_of_another_graph() {
-    let mut course = Course::running(true);
-    course.does(Input::Rescale(2), "rescaled true");
-    course.does(Input::Rescale(3), "checkpoint");
-    course.does(Input::Rescale(4), "rescaled false");
-    course.snapshot(1, "trigger 1");
-    course.does(committed(1), "record RESTARTING");
-    assert_eq!(course.job.context().slots_needed(), 2);
-    course.does(recorded(v1::JobState::Restarting), "tear-down");
-    course.does(Input::TornDown(1), "release, allocate 3");
-    course.does(Input::Slots(Ok(slots())), "choose");
-    course.does(Input::RestoreChosen(Ok(Choice::default())), "start 2");
-    course.does(Input::AttemptStarted(Ok(())), "deploy");
-    course.does(Input::Deployed(2, Ok(())), "");
-    course.all_report(v1::SubtaskState::Running);
-    assert_eq!(course.asked(), "record RUNNING, rescaled true");
-}
-
-fn resources(open_slots: usize, draining: &[&str]) -> Input {
-    Input::Resources(Resources {
-        open_slots,
-        draining: draining.iter().map(|id| (*id).to_owned()).collect(),
-    })
-}
-
-#[test]
-fn a_job_moves_off_a_task_manager_that_drains_and_counts_no_restart() {
-    let mut course = Course::running(true);
-    course.does(resources(2, &["x"]), "");
-    course.does(Input::Tick, "");
-    course.does(resources(2, &["b"]), "");
-    course.does(Input::Tick, "checkpoint");
-    course.does(Input::Rescale(3), "rescaled false");
-    let stop = Input::Stop {
-        base: "s".to_owned(),
-        request_id: "r".to_owned(),
-    };
-    course.does(stop, "stopped false");
-    course.snapshot(1, "trigger 1");
-    let actions = course.job.step(0, 0.5, committed(1));
-    let [Action::Record(v1::JobState::Restarting, Command::SetJobState(entry))] =
-        actions.as_slice()
-    else {
-        panic!("{actions:?}");
-    };
-    assert!(!entry.restart);
-    course.does(recorded(v1::JobState::Restarting), "tear-down");
-    course.does(Input::TornDown(1), "release, allocate 2");
-    course.does(Input::Slots(Ok(slots())), "choose");
-    // One of those that were found drains, too.
-    course.does(resources(2, &["a", "b"]), "release, allocate 2");
-}
-
-#[test]
-fn a_relocation_whose_checkpoint_fails_is_tried_again() {
-    let mut course = Course::running(true);
-    course.does(resources(2, &["b"]), "");
-    course.does(Input::Tick, "checkpoint");
-    let declined = Event::Allocated(Err("no".to_owned()));
-    course.does(Input::Checkpoint(1, declined), "");
-    course.at(50).does(Input::Tick, "");
-    course.at(1000).does(Input::Tick, "checkpoint");
-}
-
-#[test]
-fn a_job_that_cannot_move_says_why_once_all_task_managers_can_be_known() {
-    let mut course = Course::running(true);
-    course.does(resources(1, &["b"]), "");
-    let mut stuck_at = |now_ms| {
-        course.at(now_ms).job.step(now_ms, 0.5, Input::Tick);
-        course.job.status().stuck
-    };
-    assert_eq!(stuck_at(199), "");
-    let why = "needs 2 slots, 1 are there on task managers that stay";
-    assert_eq!(stuck_at(200), why);
-    course.does(resources(2, &["b"]), "");
-    course.job.step(201, 0.5, Input::Tick);
-    assert_eq!(course.job.status().stuck, "");
-
-    let mut course = Course::running(false);
-    course.does(resources(4, &["b"]), "");
-    course.does(Input::Tick, "");
-    assert!(course.job.status().stuck.contains("no checkpoints"));
-}
-
-#[test]
-fn a_rescale_whose_checkpoint_fails_changes_nothing() {
-    let mut course = Course::running(true);
-    course.does(Input::Rescale(3), "checkpoint");
-    course.does(
-        Input::Stop {
-            base: "file:///s".to_owned(),
-            request_id: "r".to_owned(),
-        },
-        "stopped false",
-    );
-    let declined = Event::Allocated(Err("no".to_owned()));
-    course.does(Input::Checkpoint(1, declined), "rescaled false");
-    assert_eq!(course.job.context().slots_needed(), 2);
-    let mut course = Course::running(false);
-    course.does(Input::Rescale(3), "rescaled false");
 }
 
 #[test]

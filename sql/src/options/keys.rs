@@ -3,7 +3,7 @@
 use super::values::{Kind, Refusal};
 use crate::error::{Result, SqlError, nearest};
 
-use Kind::{AtLeast, Duration, Flag, Float, Memory, OneOf, Only, Parallelism, Text};
+use Kind::{AtLeast, Duration, Flag, Float, Memory, OneOf, Only, Parallelism, Text, Unbuilt};
 
 /// Flink's keys. A key whose only built value is Flink's default is here to be refused by name for the others.
 const KEYS: &[(&str, Kind)] = &[
@@ -105,6 +105,47 @@ const KEYS: &[(&str, Kind)] = &[
     ),
     ("restart-strategy.fixed-delay.attempts", AtLeast(0)),
     ("restart-strategy.fixed-delay.delay", Duration),
+    (
+        "jobmanager.scheduler",
+        Kind::Built(&["default", "adaptive"], &["adaptivebatch"]),
+    ),
+    ("scheduler-mode", OneOf(&["reactive"])),
+    (
+        "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout",
+        Duration,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.submission.resource-wait-timeout",
+        Unbuilt,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout",
+        Duration,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling",
+        Duration,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.rescale-trigger.max-delay",
+        Unbuilt,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.rescale-trigger.max-checkpoint-failures",
+        Unbuilt,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.min-parallelism-increase",
+        Unbuilt,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.scaling-interval.max",
+        Unbuilt,
+    ),
+    (
+        "jobmanager.adaptive-scheduler.prefer-minimal-taskmanagers",
+        Unbuilt,
+    ),
     ("table.local-time-zone", Only("UTC", &[])),
     ("table.sql-dialect", Only("default", &["hive"])),
     ("table.dml-sync", Flag),
@@ -188,6 +229,18 @@ const OLDER: &[(&str, &str)] = &[
     (
         "execution.savepoint.ignore-unclaimed-state",
         "execution.state-recovery.ignore-unclaimed-state",
+    ),
+    (
+        "jobmanager.adaptive-scheduler.resource-stabilization-timeout",
+        "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout",
+    ),
+    (
+        "jobmanager.adaptive-scheduler.resource-wait-timeout",
+        "jobmanager.adaptive-scheduler.submission.resource-wait-timeout",
+    ),
+    (
+        "jobmanager.adaptive-scheduler.scaling-interval.min",
+        "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling",
     ),
     ("restart-strategy", "restart-strategy.type"),
     (
@@ -291,6 +344,12 @@ mod tests {
         );
         assert!(check("execution.runtime-mode", "STREAMING").is_ok());
         assert!(message("state.backend", "hashmap").contains("not supported yet"));
+        for (key, value) in [
+            ("jobmanager.scheduler", "AdaptiveBatch"),
+            ("jobmanager.adaptive-scheduler.resource-wait-timeout", "-1"),
+        ] {
+            assert!(message(key, value).contains("not supported yet"));
+        }
     }
 
     #[test]

@@ -21,6 +21,10 @@ pub(super) enum Kind {
     OneOf(&'static [&'static str]),
     /// Only the first of these is built; the others are Flink's and refused by name.
     Only(&'static str, &'static [&'static str]),
+    /// The first list is built; what is in the second one is Flink's and refused by name.
+    Built(&'static [&'static str], &'static [&'static str]),
+    /// A key of Flink's, whatever the value, that is not built.
+    Unbuilt,
     /// A number of bytes: '32 mb'
     Memory,
 }
@@ -68,6 +72,13 @@ impl Kind {
                 }
                 return wrong(&format!("'{built}'"));
             }
+            Self::Built(built, others) => {
+                if others.iter().any(|other| other.eq_ignore_ascii_case(value)) {
+                    return Err(Refusal::Unsupported);
+                }
+                return one_of(value, built);
+            }
+            Self::Unbuilt => return Err(Refusal::Unsupported),
             Self::Memory => {
                 parse_bytes(value).map_err(Refusal::Wrong)?;
                 true

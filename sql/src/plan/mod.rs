@@ -266,5 +266,6 @@ fn job(options: &SessionOptions, lowering: &Lowering, name: &str) -> Result<JobG
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
         bounded: lowering.bounded(),
+        adaptive: options.adaptive()?,
     })
 }

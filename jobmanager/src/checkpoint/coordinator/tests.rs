@@ -293,3 +293,20 @@ fn the_end_of_an_attempt_gives_up_what_was_wanted() {
     }
     assert_eq!(coordinator.abandon(), [Ticket(1), Ticket(2)]);
 }
+
+#[test]
+fn an_adaptive_job_takes_no_checkpoint_that_it_could_not_go_on_from() {
+    let mut graph = crate::validate::tests::two_vertices(2);
+    graph.checkpoint = Some(v1::CheckpointConfig {
+        unaligned: true,
+        ..Default::default()
+    });
+    let overtakes = |graph: &v1::JobGraph| Settings::of(graph).unaligned_after_ms.is_some();
+    assert!(overtakes(&graph));
+    graph.edges[0].set_partitioning(v1::Partitioning::Forward);
+    assert!(overtakes(&graph));
+    graph.adaptive = Some(v1::AdaptiveScheduler::default());
+    assert!(!overtakes(&graph));
+    graph.edges[0].set_partitioning(v1::Partitioning::Hash);
+    assert!(overtakes(&graph));
+}

@@ -7,6 +7,7 @@ use super::finished::Finished;
 use super::restarting::Restarting;
 use super::{Action, Context, Execution, Failure, Input, Output, State, fail, give_up_snapshots};
 use crate::checkpoint::coordinator::{Coordinator, Event, Purpose, Request, Settings, Ticket};
+use crate::job::adaptive::ScaleUp;
 use crate::job::execution::{SILENT_HEARTBEATS, subtasks_of};
 use crate::job::relocation::{self, Relocation};
 use crate::meta::command;
@@ -19,6 +20,7 @@ pub struct Running {
     ending: bool,
     /// What the checkpoint is for that is wanted or under way.
     next: Option<Change>,
+    scale_up: ScaleUp,
     /// A checkpoint to move from has failed; no sooner than this, another one.
     retry_at_ms: i64,
     /// Why the job cannot leave a task manager that drains.
@@ -28,8 +30,11 @@ pub struct Running {
 /// What is different for the attempt that follows this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
+    /// As a user wants it.
     Parallelism(u32),
     Place,
+    /// As many slots as there are.
+    Slots,
 }
 
 /// Between two checkpoints to move from, if the first one fails.
@@ -67,6 +72,7 @@ impl Running {
             coordinator,
             ending: false,
             next: None,
+            scale_up: ScaleUp::new(context.now_ms),
             retry_at_ms: 0,
             stuck: String::new(),
         }
@@ -87,7 +93,7 @@ impl Running {
     fn change(mut self, context: &mut Context, change: Change) -> State {
         self.next = Some(change);
         let purpose = match change {
-            Change::Parallelism(_) => Purpose::Rescale,
+            Change::Parallelism(_) | Change::Slots => Purpose::Rescale,
             Change::Place => Purpose::Relocate,
         };
         self.coordinate(context, Event::Wanted(purpose))
@@ -98,19 +104,32 @@ impl Running {
         self.next.map(|change| match change {
             Change::Parallelism(_) => "is being rescaled",
             Change::Place => "moves to other task managers",
+            Change::Slots => "adapts to the slots there are",
         })
     }
 
-    /// Looks whether the job has to leave a task manager.
+    /// Looks whether the job has to leave a task manager, or can have more slots.
     fn tick(mut self, context: &mut Context) -> State {
         if self.ending || self.next.is_some() {
             return self.coordinate(context, Event::Tick);
         }
+        let more = self.could_take_more(context);
         self.stuck.clear();
         match relocation::decide(context) {
             Relocation::Leave(from) if context.now_ms >= self.retry_at_ms => {
                 tracing::info!(job = %context.job_id, "the job moves, task manager {from} wants to leave");
-                self.change(context, Change::Place)
+                let adaptive = context.graph.adaptive.is_some();
+                let change = if adaptive {
+                    Change::Slots
+                } else {
+                    Change::Place
+                };
+                self.change(context, change)
+            }
+            Relocation::Stay if more && context.now_ms >= self.retry_at_ms => {
+                let (slots, open) = (context.slots_needed(), context.resources.open_slots);
+                tracing::info!(job = %context.job_id, "the job has {slots} slots, and {open} are there for it: it takes more");
+                self.change(context, Change::Slots)
             }
             Relocation::Stuck(why) => {
                 self.stuck = why;
@@ -118,6 +137,15 @@ impl Running {
             }
             Relocation::Stay | Relocation::Leave(_) => self.coordinate(context, Event::Tick),
         }
+    }
+
+    fn could_take_more(&mut self, context: &Context) -> bool {
+        let (slots, open) = (context.slots_needed(), context.resources.open_slots);
+        context
+            .graph
+            .adaptive
+            .as_ref()
+            .is_some_and(|scheduler| self.scale_up.step(context.now_ms, scheduler, slots, open))
     }
 
     pub(super) fn savepoint(self, context: &mut Context, ticket: Ticket, base: String) -> State {
@@ -159,18 +187,18 @@ impl Running {
             Course::Settled(_) => {
                 let why = match self.next {
                     Some(Change::Parallelism(_)) => "the job is rescaled",
-                    Some(Change::Place) => "the job moves to other task managers",
+                    Some(Change::Place | Change::Slots) => "the job moves to other task managers",
                     None => "the job has finished",
                 };
                 give_up_snapshots(context, self.coordinator, why);
                 match self.next {
                     Some(Change::Parallelism(wanted)) => Restarting::rescale(context, wanted),
-                    Some(Change::Place) => Restarting::relocate(context),
+                    Some(Change::Place | Change::Slots) => Restarting::relocate(context),
                     None => Finished::enter(context, None, true),
                 }
             }
             Course::NotMoved(reason) => {
-                if self.next.take() == Some(Change::Place) {
+                if matches!(self.next.take(), Some(Change::Place | Change::Slots)) {
                     tracing::warn!(job = %context.job_id, "the job does not move yet: {reason}");
                 }
                 self.retry_at_ms = context.now_ms + RETRY_MS;

@@ -4,6 +4,7 @@ use weir_proto::v1;
 
 use super::super::view::newest_checkpoint_id;
 use super::{MetaState, Outcome, Refusal};
+use crate::validate::set_parallelism;
 
 pub(super) fn apply(
     state: &mut MetaState,
@@ -25,6 +26,9 @@ pub(super) fn apply(
     }
     job.attempt = command.attempt;
     job.slots = command.slots.clone();
+    if let Some(graph) = job.graph.as_mut().filter(|_| command.parallelism > 0) {
+        set_parallelism(graph, command.parallelism);
+    }
     job.state = v1::JobState::Scheduling.into();
     // What is newer than the restored one belongs to a course of events that no longer happened.
     job.checkpoints

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use weir_proto::v1::meta_command::Command;
 
 use super::*;
@@ -99,6 +101,27 @@ fn a_recovery_does_not_pass_over_a_checkpoint_that_completed_meanwhile() {
     // 2 is corrupt: it is dropped for good when 1 is restored.
     apply(&mut state, start(2, 2, 1)).unwrap();
     assert_eq!(checkpoint_ids(&state), [1]);
+}
+
+#[test]
+fn an_attempt_may_bring_its_own_parallelism() {
+    let mut state = MetaState::default();
+    submit(&mut state, "r", "a", 3);
+    let mut graph = crate::validate::tests::two_vertices(4);
+    graph.vertices[1].fixed_parallelism = true;
+    Arc::make_mut(state.jobs.get_mut("a").unwrap()).graph = Some(graph);
+    let parallelism = |state: &MetaState| -> Vec<u32> {
+        let graph = state.job("a").unwrap().graph.clone().unwrap();
+        graph.vertices.iter().map(|v| v.parallelism).collect()
+    };
+    apply(&mut state, start(1, 0, 0)).unwrap();
+    assert_eq!(parallelism(&state), [4, 4]);
+    let Command::StartAttempt(mut next) = start(2, 0, 0) else {
+        unreachable!()
+    };
+    next.parallelism = 2;
+    apply(&mut state, Command::StartAttempt(next)).unwrap();
+    assert_eq!(parallelism(&state), [2, 4]);
 }
 
 #[test]
