@@ -14,7 +14,7 @@ pub fn versions(case: &Case) -> Vec<String> {
     let entries = std::fs::read_dir(folder()).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|version| case.stored(version).exists())
+        .filter(|version| case.stored(version).join("snapshot").exists())
         .collect();
     names.sort();
     assert!(!names.is_empty(), "nothing is kept of {}", case.name);
@@ -117,7 +117,11 @@ pub fn uninterrupted(case: &Case, input: &str) -> Vec<Value> {
 pub fn moved(case: &Case, version: &str, place: &Place) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     copy(&case.stored(version).join("snapshot"), folder.path()).unwrap();
-    copy(&case.stored(version).join("output"), &place.output()).unwrap();
+    let output = case.stored(version).join("output");
+    // Nothing is kept of a job that had written nothing.
+    if output.exists() {
+        copy(&output, &place.output()).unwrap();
+    }
     let path = manifest_folder(folder.path()).join("_metadata");
     let bytes = std::fs::read(&path).unwrap();
     let mut manifest = weir_snapshot::manifest::decode(&bytes).unwrap();

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use weir_tests::resume::{BOTH, Place, case, moved, newest, parsed, uninterrupted, versions};
+use weir_tests::resume::{
+    BOTH, Place, case, manifest_folder, moved, newest, parsed, uninterrupted, versions,
+};
 use weir_tests::rows::read_lines;
-use weir_tests::savepoints::{AFTER, BEFORE, Case, Run};
+use weir_tests::savepoints::{AFTER, BEFORE, Case, IN_FLIGHT, Run, many_orders};
 
 /// Texts of a script and what stands there instead.
 type Edits<'a> = &'a [(&'a str, &'a str)];
@@ -205,4 +207,16 @@ fn state_of_a_removed_operator_is_dropped_if_that_is_allowed() {
     );
     let row = |shop: &str, price: u32| json!({"shop": shop, "price": price});
     assert_eq!(rows, [row("a", 10), row("c", 2), row("b", 4)]);
+}
+
+#[test]
+fn rows_in_flight_have_the_columns_that_they_have() {
+    let place = Place::new(&[("many.json", &many_orders())]);
+    let version = versions(&IN_FLIGHT).pop().unwrap();
+    let checkpoint = manifest_folder(&IN_FLIGHT.stored(&version).join("snapshot"));
+    let script = IN_FLIGHT.script(&place.input(), &place.output(), Run::default());
+    let dropped = edit(&script, &[(", total INT", ""), (", SUM(price)", "")]);
+    place
+        .run_script(&dropped, Some(&checkpoint), 2)
+        .refuses(&["in flight to operator 'GroupAggregate'", "a savepoint"]);
 }

@@ -1,7 +1,7 @@
 //! Snapshots of every version of the format and every kind of operator: jobs go on from them with exact results.
 
 use weir_tests::resume::{
-    BOTH, Place, manifest_folder, moved, newest_checkpoint, uninterrupted, versions,
+    BOTH, Place, case, manifest_folder, moved, newest_checkpoint, uninterrupted, versions,
 };
 use weir_tests::savepoints::{AFTER, BEFORE, CASES, IN_FLIGHT, many_orders};
 
@@ -48,4 +48,31 @@ fn every_version_of_the_format_is_kept() {
     kept.dedup();
     let all: Vec<u32> = (1..=weir_snapshot::manifest::FORMAT_VERSION).collect();
     assert_eq!(kept, all);
+}
+
+#[test]
+fn a_damaged_savepoint_is_refused() {
+    for version in versions(case("window-join")) {
+        let place = Place::new(BOTH);
+        let snapshot = moved(case("window-join"), &version, &place);
+        let files = snapshot.path().join("files");
+        let path = match std::fs::read_dir(&files) {
+            Ok(mut files) => files.next().unwrap().unwrap().path(),
+            Err(_) => snapshot.path().join("_metadata"),
+        };
+        let whole = std::fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [&flipped, &whole[..whole.len() - 1]] {
+            std::fs::write(&path, damaged).unwrap();
+            place
+                .run(case("window-join"), Some(snapshot.path()), 1)
+                .refuses(&["cannot start from"]);
+        }
+        std::fs::remove_file(&path).unwrap();
+        place
+            .run(case("window-join"), Some(snapshot.path()), 1)
+            .refuses(&["cannot start from"]);
+        assert!(place.rows(case("window-join")).is_empty());
+    }
 }
