@@ -273,8 +273,123 @@ pub async fn delete_all(s3: &S3Config, checkpoint_base: &str) -> Result<usize, S
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::PathBuf;
+
     use bytes::Bytes;
+
+    use super::*;
+
+    const SHARED: &str = "shared/1-1-u-1.sst";
+
+    /// Two checkpoints of a job: each has a file of its own, and both the same table file.
+    struct Folder {
+        dir: tempfile::TempDir,
+        job: v1::JobRecord,
+    }
+
+    impl Folder {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().to_string_lossy(), &S3Config::default()).unwrap();
+            let mut job = v1::JobRecord::default();
+            let shared = file(&store, SHARED).await;
+            for checkpoint_id in [1, 2] {
+                let own = file(&store, &own(checkpoint_id)).await;
+                let manifest = v1::Manifest {
+                    checkpoint_id,
+                    operators: vec![v1::OperatorSnapshot {
+                        keyed: Some(v1::KeyedState {
+                            files: vec![shared.clone(), own],
+                            ..v1::KeyedState::default()
+                        }),
+                        ..v1::OperatorSnapshot::default()
+                    }],
+                    ..v1::Manifest::default()
+                };
+                let path = paths::checkpoint_manifest(CheckpointId(checkpoint_id));
+                publish(&store, &path, &manifest).await.unwrap();
+                job.checkpoints.push(v1::CheckpointInfo {
+                    checkpoint_id,
+                    ..v1::CheckpointInfo::default()
+                });
+            }
+            Self { dir, job }
+        }
+
+        async fn chosen(&self) -> Result<u64, (String, bool)> {
+            let base = self.dir.path().to_string_lossy();
+            let s3 = S3Config::default();
+            let restore = choose_restore(&s3, &self.job, &base, Verify::Checksums).await?;
+            assert!(restore.from.is_some());
+            Ok(restore.checkpoint_id)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+    }
+
+    fn own(checkpoint: u64) -> String {
+        format!("chk-{checkpoint}/1-u-MANIFEST-1")
+    }
+
+    async fn file(store: &Store, path: &str) -> v1::FileRef {
+        let content = Bytes::from(format!("content of {path}"));
+        let info = store.put(path, content).await.unwrap();
+        v1::FileRef {
+            path: path.to_owned(),
+            size_bytes: info.size_bytes,
+            checksum: info.checksum,
+            local_name: path.to_owned(),
+            ..v1::FileRef::default()
+        }
+    }
+
+    /// Each way in which a file may be damaged: with a byte flipped, cut, gone.
+    fn damages(whole: &[u8]) -> [Option<Vec<u8>>; 3] {
+        let mut flipped = whole.to_vec();
+        flipped[whole.len() / 2] ^= 1;
+        [Some(flipped), Some(whole[..whole.len() - 1].to_vec()), None]
+    }
+
+    fn damage(path: &std::path::Path, content: Option<Vec<u8>>) {
+        match content {
+            Some(bytes) => std::fs::write(path, bytes).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_of_the_newest_leads_to_the_older_one() {
+        for name in [own(2), "chk-2/_metadata".to_owned()] {
+            let folder = Folder::new().await;
+            assert_eq!(folder.chosen().await, Ok(2));
+            let path = folder.path(&name);
+            let whole = std::fs::read(&path).unwrap();
+            for content in damages(&whole) {
+                damage(&path, content);
+                assert_eq!(folder.chosen().await, Ok(1), "{name}");
+            }
+            std::fs::write(&path, &whole).unwrap();
+            assert_eq!(folder.chosen().await, Ok(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_of_what_all_share_ends_the_job_with_the_reason_and_never_starts_it_empty() {
+        let folder = Folder::new().await;
+        let path = folder.path(SHARED);
+        let whole = std::fs::read(&path).unwrap();
+        let words = ["its checksum is", "it has 28 bytes", "does not exist"];
+        for (content, words) in damages(&whole).into_iter().zip(words) {
+            damage(&path, content);
+            let (reason, passing) = folder.chosen().await.unwrap_err();
+            assert!(!passing, "another try can't help");
+            assert!(reason.starts_with("none of the 2 retained"), "{reason}");
+            assert_eq!(reason.matches(SHARED).count(), 2, "{reason}");
+            assert_eq!(reason.matches(words).count(), 2, "{reason}");
+        }
+    }
 
     async fn write(store: &Store, manifest_path: &str, files: &[&str], kind: v1::SnapshotKind) {
         let mut named = Vec::new();
@@ -284,7 +399,7 @@ mod tests {
                 path: (*file).to_owned(),
                 size_bytes: info.size_bytes,
                 checksum: info.checksum,
-                local_name: String::new(),
+                ..v1::FileRef::default()
             });
         }
         let manifest = v1::Manifest {
