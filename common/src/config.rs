@@ -105,6 +105,8 @@ pub struct TaskManagerConfig {
     pub transfer_threads: usize,
     /// After SIGTERM it waits this long for its jobs to move to other task managers.
     pub drain_timeout_ms: u64,
+    /// What uploads of snapshots may take of the network together, in bytes a second; 0: all that there is.
+    pub upload_bytes_per_second: u64,
 }
 
 /// S3 access. Empty values fall back to the AWS environment variables.
@@ -184,6 +186,7 @@ impl Default for TaskManagerConfig {
             state_memory_bytes: 512 << 20,
             transfer_threads: 4,
             drain_timeout_ms: 60_000,
+            upload_bytes_per_second: 0,
         }
     }
 }

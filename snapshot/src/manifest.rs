@@ -6,13 +6,20 @@ use prost::Message as _;
 use weir_proto::v1;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Newest that this version reads; it reads all before it, too. 2: rows in flight.
-pub const FORMAT_VERSION: u32 = 2;
+/// Newest that this version reads; it reads all before it, too. 2: rows in flight. 3: files in the manifest.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The oldest that has everything in the manifest, so that an older Weir refuses what it would leave out, and nothing else.
 fn version_of(manifest: &v1::Manifest) -> u32 {
-    let has_in_flight = manifest.operators.iter().any(|o| o.in_flight.is_some());
-    if has_in_flight { 2 } else { 1 }
+    let operators = &manifest.operators;
+    let is_inlined = |file: &v1::FileRef| file.path.is_empty();
+    if operators.iter().flat_map(keyed_files).any(is_inlined) {
+        3
+    } else if operators.iter().any(|o| o.in_flight.is_some()) {
+        2
+    } else {
+        1
+    }
 }
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";
@@ -96,12 +103,18 @@ pub fn decode(bytes: &[u8]) -> Result<v1::Manifest, ManifestError> {
     v1::Manifest::decode(payload).map_err(|error| ManifestError::Message(error.to_string()))
 }
 
-/// All files that a manifest names; a file that several subtasks share comes several times.
+/// All objects that a manifest names; one that several subtasks share comes several times. Files that lie in the manifest itself
+/// are no objects.
 pub fn files(manifest: &v1::Manifest) -> impl Iterator<Item = &v1::FileRef> {
-    manifest.operators.iter().flat_map(|operator| {
-        let keyed = operator.keyed.iter().flat_map(|keyed| &keyed.files);
-        keyed.chain(in_flight_file(operator))
-    })
+    let named = manifest
+        .operators
+        .iter()
+        .flat_map(|operator| keyed_files(operator).chain(in_flight_file(operator)));
+    named.filter(|file| !file.path.is_empty())
+}
+
+fn keyed_files(operator: &v1::OperatorSnapshot) -> impl Iterator<Item = &v1::FileRef> {
+    operator.keyed.iter().flat_map(|keyed| &keyed.files)
 }
 
 fn in_flight_file(operator: &v1::OperatorSnapshot) -> Option<&v1::FileRef> {
@@ -140,6 +153,13 @@ mod tests {
         manifest.operators[0].in_flight = Some(v1::InFlight::default());
         let bytes = encode(&manifest);
         assert_eq!(bytes[8..12], 2u32.to_be_bytes());
+        assert_eq!(decode(&bytes).as_ref(), Ok(&manifest));
+        manifest.operators[0].keyed = Some(v1::KeyedState {
+            files: vec![v1::FileRef::default()],
+            ..v1::KeyedState::default()
+        });
+        let bytes = encode(&manifest);
+        assert_eq!(bytes[8..12], 3u32.to_be_bytes());
         assert_eq!(decode(&bytes), Ok(manifest));
     }
 

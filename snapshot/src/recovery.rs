@@ -183,6 +183,7 @@ mod tests {
             size_bytes: info.size_bytes,
             checksum: info.checksum,
             local_name: "1.sst".to_owned(),
+            ..v1::FileRef::default()
         };
         let manifest = v1::Manifest {
             checkpoint_id: checkpoint,

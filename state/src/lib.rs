@@ -19,6 +19,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod upload;
 mod writer;
 
@@ -29,7 +30,8 @@ pub use reader::SnapshotReader;
 pub use restore::RestoreSource;
 pub use snapshot::PendingSnapshot;
 pub use state::{RocksState, StateOptions};
-pub use upload::{Transfers, Uploader};
+pub use transfers::Transfers;
+pub use upload::Uploader;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, StateError>;

@@ -7,7 +7,8 @@ use weir_proto::v1;
 use weir_snapshot::{FileInfo, Store, paths};
 
 use crate::Result;
-use crate::upload::{Transfers, Uploader};
+use crate::Transfers;
+use crate::upload::Uploader;
 
 impl Uploader {
     /// Writes an object of one snapshot alone. Blocks.
@@ -31,6 +32,7 @@ impl Uploader {
                     size_bytes: info.size_bytes,
                     checksum: info.checksum,
                     local_name: name.to_owned(),
+                    ..v1::FileRef::default()
                 })
             }
         })?;

@@ -8,14 +8,14 @@ use rocksdb::{DB, IngestExternalFileOptions, Options, ReadOptions, SstFileWriter
 use weir_common::ids::CheckpointId;
 use weir_common::key_group::KeyGroupRange;
 use weir_proto::v1;
-use weir_snapshot::Store;
 use weir_snapshot::rescale::{overlapping, range_from_proto};
+use weir_snapshot::{FileInfo, Store};
 
 use crate::db::Db;
 use crate::local_copies::Kept;
 use crate::state::clear;
-use crate::upload::{SharedFiles, Transfers, is_table};
-use crate::{Result, RocksState, StateError, StateOptions, key};
+use crate::upload::{SharedFiles, is_table};
+use crate::{Result, RocksState, StateError, StateOptions, Transfers, key};
 
 /// Copied groups are cut into files of about this size.
 const COPY_FILE_BYTES: u64 = 32 << 20;
@@ -130,8 +130,12 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
     let manifest = current(files)?;
     std::fs::create_dir_all(folder)
         .map_err(|e| StateError::local(format!("cannot create {}", folder.display()), &e))?;
-    let missing = files
-        .iter()
+    let (stored, small): (Vec<_>, Vec<_>) = files.iter().partition(|file| !file.path.is_empty());
+    for file in small {
+        unpack(file, folder)?;
+    }
+    let missing = stored
+        .into_iter()
         .filter(|file| !from.kept.take(file, &folder.join(&file.local_name)));
     let base = from.base;
     from.transfers
@@ -147,6 +151,15 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
     let path = folder.join("CURRENT");
     std::fs::write(&path, format!("{manifest}\n"))
         .map_err(|e| StateError::local(format!("cannot write {}", path.display()), &e))
+}
+
+/// A file that lies in the manifest.
+fn unpack(file: &v1::FileRef, folder: &Path) -> Result<()> {
+    let found = FileInfo::of(&file.content);
+    found.expect(file, || format!("{} in the manifest", file.local_name))?;
+    let to = folder.join(&file.local_name);
+    std::fs::write(&to, &file.content)
+        .map_err(|e| StateError::local(format!("cannot write {}", to.display()), &e))
 }
 
 /// The name of the one RocksDB manifest. Names become paths, so nothing but plain ones is let through.

@@ -85,7 +85,8 @@ impl PendingSnapshot {
     }
 
     fn keep_copies(&self, files: &[v1::FileRef]) {
-        for file in files.iter().filter(|file| is_table(&file.local_name)) {
+        let is_object = |file: &&v1::FileRef| !file.path.is_empty() && is_table(&file.local_name);
+        for file in files.iter().filter(is_object) {
             self.kept.keep(file, &self.folder.0);
         }
         let named = self.shared.lock().stored();

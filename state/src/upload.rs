@@ -1,63 +1,15 @@
-//! Upload of a local snapshot: what an earlier, confirmed checkpoint has on the store is named again, the rest is sent in
-//! parallel under names that no other attempt uses.
+//! Upload of a local snapshot: what an earlier, confirmed checkpoint has on the store is named again, small files go into the
+//! manifest, the rest is sent in parallel under names that no other attempt uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use weir_common::ids::{AttemptId, CheckpointId};
 use weir_proto::v1;
-use weir_snapshot::{Store, paths};
+use weir_snapshot::{FileInfo, Store, paths};
 
-use crate::{Result, StateError};
-
-/// The right to use the network, shared by all states of a process.
-#[derive(Debug, Clone)]
-pub struct Transfers {
-    runtime: Handle,
-    permits: Arc<Semaphore>,
-    limit: usize,
-}
-
-impl Transfers {
-    /// At most `limit` files at once are under way, on `runtime`.
-    pub fn new(runtime: Handle, limit: usize) -> Self {
-        let limit = limit.max(1);
-        Self {
-            runtime,
-            permits: Arc::new(Semaphore::new(limit)),
-            limit,
-        }
-    }
-
-    /// Waits for one call of the object store. Blocks.
-    pub(crate) fn wait<T>(&self, call: impl Future<Output = T>) -> T {
-        self.runtime.block_on(call)
-    }
-
-    /// Does `transfer` for each item; the first error ends all. Blocks.
-    pub(crate) fn run<T, R, F>(&self, items: Vec<T>, transfer: impl Fn(T) -> F) -> Result<Vec<R>>
-    where
-        F: Future<Output = Result<R>>,
-    {
-        let all = stream::iter(items)
-            .map(|item| {
-                let transfer = transfer(item);
-                async {
-                    // Never closed, so there is no error to tell.
-                    let _permit = self.permits.acquire().await;
-                    transfer.await
-                }
-            })
-            .buffered(self.limit)
-            .try_collect();
-        self.runtime.block_on(all)
-    }
-}
+use crate::{Result, StateError, Transfers};
 
 /// Where the snapshots of an attempt go.
 #[derive(Debug, Clone)]
@@ -65,6 +17,7 @@ pub struct Uploader {
     pub(crate) store: Store,
     pub(crate) attempt: AttemptId,
     pub(crate) transfers: Transfers,
+    inline_bytes: u64,
 }
 
 /// A file of a local snapshot.
@@ -87,7 +40,16 @@ impl Uploader {
             store,
             attempt,
             transfers,
+            inline_bytes: 0,
         }
+    }
+
+    /// Of one state, files of up to so many bytes together go into the manifest, the smallest first: a request a file would cost
+    /// more than they do. Every checkpoint carries them anew, and the job manager holds them.
+    #[must_use]
+    pub fn inlining(mut self, bytes: u64) -> Self {
+        self.inline_bytes = bytes;
+        self
     }
 
     /// Uploads every file; returns their references and the bytes sent.
@@ -95,14 +57,16 @@ impl Uploader {
         &self,
         local: Vec<LocalFile>,
     ) -> Result<(Vec<v1::FileRef>, u64)> {
-        let planned = local
+        let (small, large) = self.split(local);
+        let planned = large
             .into_iter()
             .map(|file| {
                 let path = paths::new_savepoint_file(&file.name);
                 (file, path)
             })
             .collect();
-        let uploaded = self.send(planned)?;
+        let mut uploaded = self.send(planned)?;
+        uploaded.extend(inline(small)?);
         let bytes = uploaded.iter().map(|file| file.size_bytes).sum();
         Ok((uploaded, bytes))
     }
@@ -114,25 +78,40 @@ impl Uploader {
         local: Vec<LocalFile>,
         shared: &Mutex<SharedFiles>,
     ) -> Result<(Vec<v1::FileRef>, u64)> {
-        let (mut files, new) = {
+        let (mut files, new, small) = {
             let mut shared = shared.lock();
             let (reused, new): (Vec<_>, Vec<_>) = local
                 .into_iter()
                 .map(|file| (shared.find(checkpoint, &file), file))
                 .partition(|(found, _)| found.is_some());
             let reused: Vec<_> = reused.into_iter().filter_map(|(found, _)| found).collect();
-            let new: Vec<_> = new
+            let (small, large) = self.split(new.into_iter().map(|(_, file)| file).collect());
+            let large: Vec<_> = large
                 .into_iter()
-                .map(|(_, file)| self.name(checkpoint, file))
+                .map(|file| self.name(checkpoint, file))
                 .collect();
-            shared.plan(checkpoint, &reused, &new);
-            (reused, new)
+            shared.plan(checkpoint, &reused, &large);
+            (reused, large, small)
         };
-        let uploaded = self.send(new)?;
+        let mut uploaded = self.send(new)?;
+        uploaded.extend(inline(small)?);
         let bytes = uploaded.iter().map(|file| file.size_bytes).sum();
         files.extend(uploaded);
         shared.lock().uploaded(checkpoint, &files);
         Ok((files, bytes))
+    }
+
+    /// Files for the manifest, and those that become objects.
+    fn split(&self, mut files: Vec<LocalFile>) -> (Vec<LocalFile>, Vec<LocalFile>) {
+        files.sort_by_key(|file| file.size_bytes);
+        let mut bytes = 0;
+        let mut fits = |file: &LocalFile| {
+            bytes += file.size_bytes;
+            bytes <= self.inline_bytes
+        };
+        let small = files.iter().take_while(|file| fits(file)).count();
+        let large = files.split_off(small);
+        (files, large)
     }
 
     fn name(&self, checkpoint: CheckpointId, file: LocalFile) -> (LocalFile, String) {
@@ -146,6 +125,7 @@ impl Uploader {
 
     fn send(&self, files: Vec<(LocalFile, String)>) -> Result<Vec<v1::FileRef>> {
         self.transfers.run(files, |(file, path)| async move {
+            self.transfers.before_upload(file.size_bytes).await;
             let info = self.store.put_file(&path, &file.path).await?;
             if info.size_bytes != file.size_bytes {
                 return Err(StateError::Local {
@@ -158,9 +138,27 @@ impl Uploader {
                 size_bytes: info.size_bytes,
                 checksum: info.checksum,
                 local_name: file.name,
+                ..v1::FileRef::default()
             })
         })
     }
+}
+
+fn inline(files: Vec<LocalFile>) -> Result<Vec<v1::FileRef>> {
+    let read = |file: LocalFile| {
+        let content = std::fs::read(&file.path).map_err(|error| {
+            StateError::local(format!("cannot read {}", file.path.display()), &error)
+        })?;
+        let info = FileInfo::of(&content);
+        Ok(v1::FileRef {
+            size_bytes: info.size_bytes,
+            checksum: info.checksum,
+            local_name: file.name,
+            content,
+            ..v1::FileRef::default()
+        })
+    };
+    files.into_iter().map(read).collect()
 }
 
 /// Which files of this database are where on the store.
@@ -238,7 +236,8 @@ impl SharedFiles {
     }
 
     fn find(&self, checkpoint: CheckpointId, file: &LocalFile) -> Option<v1::FileRef> {
-        let known = self.confirmed.files.get(&file.name)?;
+        let known = self.confirmed.files.get(&file.name);
+        let known = known.filter(|known| !known.path.is_empty())?;
         let agreed = self
             .pending
             .range(..checkpoint)
@@ -321,8 +320,8 @@ mod tests {
         v1::FileRef {
             path: path.to_owned(),
             size_bytes: 10,
-            checksum: 0,
             local_name: name.to_owned(),
+            ..v1::FileRef::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The keyed state of an operator as a subtask holds it: what operators see, and how it takes part in checkpoints.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -117,6 +118,19 @@ pub struct SnapshotTargets {
     pub s3: S3Config,
     /// The right to use the network.
     pub transfers: Transfers,
+    /// Small files of up to so many bytes together, of one operator instance, go into the manifest.
+    pub inline_bytes: u64,
+}
+
+const INLINE_BYTES: &str = "execution.checkpointing.data-inline-threshold";
+const INLINE_BYTES_DEFAULT: u64 = 20 << 10;
+/// The job manager holds the manifests of all subtasks.
+const INLINE_BYTES_MOST: u64 = 1 << 20;
+
+/// What a job's options say of [`SnapshotTargets::inline_bytes`].
+pub fn inline_bytes(options: &BTreeMap<String, String>) -> u64 {
+    let set = options.get(INLINE_BYTES).and_then(|text| text.parse().ok());
+    set.unwrap_or(INLINE_BYTES_DEFAULT).min(INLINE_BYTES_MOST)
 }
 
 impl SnapshotTargets {
@@ -129,7 +143,9 @@ impl SnapshotTargets {
                 Some(store.map_err(|error| Error::Config(error.to_string()))?)
             }
         };
-        Ok(store.map(|store| Uploader::new(store, self.attempt, self.transfers.clone())))
+        Ok(store.map(|store| {
+            Uploader::new(store, self.attempt, self.transfers.clone()).inlining(self.inline_bytes)
+        }))
     }
 }
 

@@ -22,7 +22,7 @@ use weir_state::{LocalCopies, RestoreSource, StateMemory, Transfers, remove_forg
 
 use crate::TaskManagerOptions;
 use crate::attempt::{Attempt, AttemptParts, Member, TEAR_DOWN_TIMEOUT};
-use crate::backend::SnapshotTargets;
+use crate::backend::{SnapshotTargets, inline_bytes};
 use crate::chain::OperatorCut;
 use crate::deploy::bring_up::bring_up;
 use crate::deploy::open::{Restore, Site, is_stateful};
@@ -96,14 +96,16 @@ impl Node {
     /// Nothing runs yet.
     pub fn new(parts: NodeParts) -> Arc<Self> {
         let runtime = Handle::current();
-        let threads = parts.options.config.transfer_threads.max(1);
+        let config = &parts.options.config;
+        let transfers = Transfers::new(runtime.clone(), config.transfer_threads)
+            .with_upload_limit(config.upload_bytes_per_second);
         Arc::new(Self {
             fences: Mutex::new(Fences::new(parts.options.cluster_id.clone())),
             leader: Arc::new(Leader::new(parts.tls.clone())),
             drain: Drain::new(),
             shutdown: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            transfers: Transfers::new(runtime.clone(), threads),
+            transfers,
             runtime,
             options: parts.options,
             id: parts.id,
@@ -233,6 +235,7 @@ impl Node {
             checkpoints,
             s3: s3.clone(),
             transfers: self.transfers.clone(),
+            inline_bytes: inline_bytes(&plan.graph.options),
         };
         Ok(Site {
             job: key.job.clone(),

@@ -48,6 +48,7 @@ const KEYS: &[(&str, Kind)] = &[
         Only("true", &["false"]),
     ),
     ("execution.checkpointing.unaligned.enabled", Flag),
+    ("execution.checkpointing.data-inline-threshold", Memory),
     (
         "execution.checkpointing.aligned-checkpoint-timeout",
         Duration,
@@ -199,6 +200,10 @@ const OLDER: &[(&str, &str)] = &[
     (
         "state.checkpoint-storage",
         "execution.checkpointing.storage",
+    ),
+    (
+        "state.storage.fs.memory-threshold",
+        "execution.checkpointing.data-inline-threshold",
     ),
     ("state.backend", "state.backend.type"),
     (

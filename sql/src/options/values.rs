@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Built(&'static [&'static str], &'static [&'static str]),
     /// A key of Flink's, whatever the value, that is not built.
     Unbuilt,
-    /// A number of bytes: '32 mb'
+    /// A number of bytes: '32 mb', which is kept as '33554432'.
     Memory,
 }
 
@@ -80,8 +80,8 @@ impl Kind {
             }
             Self::Unbuilt => return Err(Refusal::Unsupported),
             Self::Memory => {
-                parse_bytes(value).map_err(Refusal::Wrong)?;
-                true
+                let bytes = parse_bytes(value).map_err(Refusal::Wrong)?;
+                return Ok(bytes.to_string());
             }
         };
         match (valid, self) {
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn values_are_brought_to_their_plain_form() {
         assert_eq!(Kind::Flag.check(" TRUE "), Ok("true".to_owned()));
-        assert_eq!(Kind::Memory.check("32 mb"), Ok("32 mb".to_owned()));
+        assert_eq!(Kind::Memory.check("32 mb"), Ok("33554432".to_owned()));
         assert!(matches!(
             Kind::Memory.check("32 parsec"),
             Err(Refusal::Wrong(_))

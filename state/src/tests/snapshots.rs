@@ -247,6 +247,46 @@ fn a_savepoint_is_whole_and_can_be_moved() {
 }
 
 #[test]
+fn small_files_lie_in_the_manifest() {
+    let world = World::new();
+    let mut state = world.open("a");
+    let uploader = world.uploader().inlining(20 << 10);
+    let checkpoint = |state: &mut RocksState, id| {
+        let pending = begin(state, id, &SnapshotTarget::Checkpoint);
+        let snapshot = pending.run(&uploader).unwrap();
+        state.confirm(CheckpointId(id));
+        snapshot
+    };
+    state.write(one(1, "k", "v")).unwrap();
+    let small = checkpoint(&mut state, 1);
+    assert!(small.files.iter().all(|file| file.path.is_empty()));
+    assert!(
+        !world.dir.path().join("store").exists(),
+        "no object was made"
+    );
+    fill(&mut state, 200);
+    let large = checkpoint(&mut state, 2);
+    state.write(one(1, "k", "w")).unwrap();
+    let third = checkpoint(&mut state, 3);
+    let objects = |snapshot: &v1::KeyedState| {
+        let paths = paths(snapshot).into_iter().filter(|path| !path.is_empty());
+        paths.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(!objects(&large).is_empty());
+    assert_eq!(objects(&third), objects(&large));
+
+    let mut restored = world.restore("b", all_groups(), std::slice::from_ref(&third));
+    assert_eq!(content(restored.as_mut().unwrap()), content(&mut state));
+    let mut damaged = small;
+    let file = damaged.files.first_mut().unwrap();
+    let mut bytes = file.content.to_vec();
+    bytes[0] ^= 1;
+    file.content = bytes;
+    let error = world.restore("c", all_groups(), &[damaged]).unwrap_err();
+    assert!(error.to_string().contains("in the manifest"), "{error}");
+}
+
+#[test]
 fn damage_is_found_and_names_the_file() {
     let world = World::new();
     let mut state = world.open("a");
