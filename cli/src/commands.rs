@@ -216,6 +216,7 @@ fn status_json(job: &v1::JobSummary, answer: &v1::GetJobResponse) -> serde_json:
                 "bytes_in": metrics.bytes_in, "bytes_out": metrics.bytes_out, "busy_ms": metrics.busy_ms,
                 "backpressured_ms": metrics.backpressured_ms, "idle_ms": metrics.idle_ms,
                 "watermark_ms": metrics.watermark_ms, "state_bytes": metrics.state_bytes,
+                "memory_bytes": metrics.memory_bytes,
             })
         })
         .collect();
@@ -235,6 +236,7 @@ fn print_subtasks(answer: &v1::GetJobResponse) -> std::io::Result<()> {
         "RECORDS OUT",
         "WATERMARK",
         "STATE BYTES",
+        "IN MEMORY",
         "ON",
     ]);
     for info in &answer.subtasks {
@@ -251,6 +253,7 @@ fn print_subtasks(answer: &v1::GetJobResponse) -> std::io::Result<()> {
             metrics.records_out.to_string(),
             time(metrics.watermark_ms),
             metrics.state_bytes.to_string(),
+            metrics.memory_bytes.to_string(),
             info.address.clone(),
         ]);
     }

@@ -99,8 +99,9 @@ pub struct TaskManagerConfig {
     /// Keep files of checkpoints here, so that a subtask that is restarted on this machine downloads nothing. Costs disk: up to
     /// the size of the state once more.
     pub local_copies: bool,
-    /// Memory for keyed state (RocksDB's cache and memtables, operators' caches) of the whole process, in bytes.
-    pub state_memory_bytes: u64,
+    /// Memory for data, in bytes: keyed state in RocksDB and in operators' working sets, and batches on their way.
+    /// [`crate::memory::MemoryBudget`] divides it.
+    pub memory_bytes: u64,
     /// Parallel uploads and downloads of snapshot files.
     pub transfer_threads: usize,
     /// After SIGTERM it waits this long for its jobs to move to other task managers.
@@ -183,7 +184,7 @@ impl Default for TaskManagerConfig {
             slots: 2,
             data_dir: PathBuf::from("weir-data/taskmanager"),
             local_copies: true,
-            state_memory_bytes: 512 << 20,
+            memory_bytes: 640 << 20,
             transfer_threads: 4,
             drain_timeout_ms: 60_000,
             upload_bytes_per_second: 0,

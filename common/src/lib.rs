@@ -11,5 +11,6 @@ pub mod config;
 pub mod ids;
 pub mod key_group;
 pub mod limits;
+pub mod memory;
 pub mod metric_names;
 pub mod telemetry;

@@ -22,6 +22,12 @@ pub const LATE_RECORDS: &str = "weir_late_records_total";
 pub const DECODE_ERRORS: &str = "weir_decode_errors_total";
 /// Bytes of keyed state of a subtask (RocksDB files and memtables).
 pub const STATE_BYTES: &str = "weir_state_bytes";
+/// Bytes of the working sets of a subtask's operators, in memory.
+pub const WORKING_SET_BYTES: &str = "weir_working_set_bytes";
+/// What a task manager's memory is used for (label `holder`).
+pub const MEMORY_BYTES: &str = "weir_memory_bytes";
+/// How much of it each holder may take (label `holder`).
+pub const MEMORY_LIMIT_BYTES: &str = "weir_memory_limit_bytes";
 /// How long barriers held a vertex' stream up: labels `job`, `vertex`.
 pub const CHECKPOINT_SYNC: &str = "weir_checkpoint_sync_milliseconds";
 /// Labels of checkpoint metrics: `job`.

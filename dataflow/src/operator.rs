@@ -77,6 +77,11 @@ pub trait Operator: Send {
         Ok(false)
     }
 
+    /// What the working set takes of [`OpenContext::memory_bytes`], in bytes.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// The checkpoint is complete everywhere. Returns what is to be done for it beside the stream (commits).
     fn checkpoint_completed(&mut self, checkpoint: CheckpointId) -> Result<Option<Deferred<()>>> {
         let _ = checkpoint;

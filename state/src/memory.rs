@@ -4,6 +4,8 @@
 //! Reads are bulk point lookups and short scans; writes come in bulk at barriers. There may be dozens of databases with next to
 //! nothing in them, so nothing is allocated ahead.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, Env,
     LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
@@ -26,6 +28,9 @@ pub struct StateMemory {
     memtables: WriteBufferManager,
     env: Env,
     write_buffer_bytes: usize,
+    /// What all writers have before them.
+    queued: AtomicUsize,
+    queue_bytes: usize,
 }
 
 impl std::fmt::Debug for StateMemory {
@@ -36,8 +41,9 @@ impl std::fmt::Debug for StateMemory {
 }
 
 impl StateMemory {
-    /// `bytes` is the whole of it: blocks, indexes, filters and memtables. Less than 8 MiB counts as 8 MiB.
-    pub fn new(bytes: u64) -> Result<Self> {
+    /// `bytes` is for blocks, indexes, filters and memtables; less than 8 MiB counts as 8 MiB. `queue_bytes` is for changes on
+    /// their way there.
+    pub fn new(bytes: u64, queue_bytes: u64) -> Result<Self> {
         let bytes = usize::try_from(bytes)
             .unwrap_or(usize::MAX)
             .max(LEAST_BYTES);
@@ -58,12 +64,32 @@ impl StateMemory {
             memtables,
             env,
             write_buffer_bytes: (bytes / 8).clamp(MIB, 64 * MIB),
+            queued: AtomicUsize::new(0),
+            queue_bytes: usize::try_from(queue_bytes).unwrap_or(usize::MAX),
         })
     }
 
     /// Bytes of the budget that are in use.
     pub fn used_bytes(&self) -> u64 {
         self.cache.get_usage() as u64
+    }
+
+    /// Bytes that wait to be written into any database.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed) as u64
+    }
+
+    /// Whether so many bytes more may wait.
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.queued.load(Ordering::Relaxed).saturating_add(bytes) <= self.queue_bytes
+    }
+
+    pub(crate) fn queue(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn written(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn options(&self) -> Options {

@@ -100,9 +100,10 @@ impl RocksState {
         (shared, kept): (SharedFiles, Kept),
         unchanged_since: Option<CheckpointId>,
     ) -> Result<Self> {
+        let writer = Writer::of(db, Arc::clone(&options.memory))?;
         Ok(Self {
             options,
-            writer: Some(Writer::of(db)?),
+            writer: Some(writer),
             shared: Arc::new(Mutex::new(shared)),
             kept: Arc::new(kept),
             unchanged_since,

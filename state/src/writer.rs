@@ -5,7 +5,7 @@
 //! Reads wait for the writes that they have to see, and for no more: what is written behind a barrier is in the operator's memory
 //! anyway.
 //!
-//! The queue is bounded in bytes. After an error nothing more is written; every later call gets the error.
+//! The queue is bounded in bytes, and so are all queues of a process together; one write may always wait. After an error nothing more is written; every later call gets the error.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ use crate::{Result, StateError};
 
 /// Bytes that may wait to be written; one larger write may wait alone.
 const QUEUE_BYTES: usize = 24 << 20;
+/// What a part of a working set takes at most.
+const MODERATE_BYTES: usize = 1 << 20;
 /// A writer that makes no progress for so long is taken for stuck.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(300);
 
@@ -54,6 +56,7 @@ struct Shared {
     changed: Condvar,
     db: OnceLock<Arc<Db>>,
     folder: PathBuf,
+    memory: Arc<StateMemory>,
 }
 
 /// The handle that the state has; closing joins the thread.
@@ -70,22 +73,23 @@ impl Writer {
     /// Begins with a database that the thread creates in `folder`.
     pub(crate) fn create(folder: PathBuf, memory: Arc<StateMemory>) -> Result<Self> {
         let create = {
-            let folder = folder.clone();
+            let (folder, memory) = (folder.clone(), Arc::clone(&memory));
             move || Db::open(&folder, &memory)
         };
-        Self::start(folder, OnceLock::new(), create)
+        Self::start(folder, memory, OnceLock::new(), create)
     }
 
     /// Begins with a database that is open.
-    pub(crate) fn of(db: Db) -> Result<Self> {
+    pub(crate) fn of(db: Db, memory: Arc<StateMemory>) -> Result<Self> {
         let folder = db.folder().to_owned();
         let db = Arc::new(db);
         let again = Arc::clone(&db);
-        Self::start(folder, OnceLock::from(db), move || Ok(again))
+        Self::start(folder, memory, OnceLock::from(db), move || Ok(again))
     }
 
     fn start<D: Into<Arc<Db>>>(
         folder: PathBuf,
+        memory: Arc<StateMemory>,
         db: OnceLock<Arc<Db>>,
         open: impl FnOnce() -> Result<D> + Send + 'static,
     ) -> Result<Self> {
@@ -94,6 +98,7 @@ impl Writer {
             changed: Condvar::new(),
             db,
             folder,
+            memory,
         });
         let work = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -114,9 +119,11 @@ impl Writer {
         let mut queue = self.shared.queue.lock();
         self.shared
             .wait(&mut queue, "the writer does not keep up", |queue| {
-                queue.bytes == 0 || queue.bytes + bytes <= QUEUE_BYTES
+                let fits = queue.bytes + bytes <= QUEUE_BYTES && self.shared.memory.fits(bytes);
+                queue.bytes == 0 || fits
             })?;
         queue.bytes += bytes;
+        self.shared.memory.queue(bytes);
         queue.commands.push_back(Command::Write { writes, bytes });
         self.enqueued += 1;
         self.shared.changed.notify_all();
@@ -130,7 +137,8 @@ impl Writer {
 
     /// A write of a moderate size would not wait.
     pub(crate) fn has_room(&self) -> bool {
-        self.shared.queue.lock().bytes <= QUEUE_BYTES / 2
+        let bytes = self.shared.queue.lock().bytes;
+        bytes == 0 || (bytes <= QUEUE_BYTES / 2 && self.shared.memory.fits(MODERATE_BYTES))
     }
 
     /// Marks the cut: `to` becomes a RocksDB checkpoint of all writes before this call. `done` is told when it is there.
@@ -184,6 +192,8 @@ impl Drop for Writer {
             // A writer that panicked has told the panic itself.
             let _ = thread.join();
         }
+        let left = self.shared.queue.lock().bytes;
+        self.shared.memory.written(left);
     }
 }
 
@@ -228,6 +238,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         queue.applied += 1;
         queue.bytes -= bytes;
+        self.memory.written(bytes);
         self.changed.notify_all();
     }
 

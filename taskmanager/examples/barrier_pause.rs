@@ -63,7 +63,7 @@ impl Bench {
         let mut state = RocksState::open(StateOptions {
             folder: folder.join("state"),
             key_groups: context.info.key_groups(),
-            memory: Arc::new(StateMemory::new(STATE_MEMORY)?),
+            memory: Arc::new(StateMemory::new(STATE_MEMORY, STATE_MEMORY / 8)?),
             copies: None,
         })?;
         let mut operator = GroupAggregateOperator::new(&spec)?;

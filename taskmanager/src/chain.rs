@@ -273,6 +273,12 @@ impl Chain {
         self.operators.iter().map(|o| o.state.size_bytes()).sum()
     }
 
+    /// Bytes of all operators' working sets.
+    pub fn memory_bytes(&self) -> u64 {
+        let operators = self.operators.iter();
+        operators.map(|o| o.operator.memory_bytes() as u64).sum()
+    }
+
     /// The end of the attempt.
     pub fn close(&mut self) {
         for operator in &mut self.operators {

@@ -18,6 +18,7 @@ mod gate;
 mod in_flight;
 mod input;
 mod leader;
+mod memory;
 mod meter;
 mod node;
 mod output;

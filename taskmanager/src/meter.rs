@@ -50,6 +50,8 @@ pub struct Meter {
     watermark_lag: Gauge,
     state_bytes: AtomicU64,
     state_gauge: Gauge,
+    memory_bytes: AtomicU64,
+    memory_gauge: Gauge,
     sync: Histogram,
 }
 
@@ -103,6 +105,8 @@ impl Meter {
             watermark_lag: gauge!(names::WATERMARK_LAG, &labels),
             state_bytes: AtomicU64::new(0),
             state_gauge: gauge!(names::STATE_BYTES, &labels),
+            memory_bytes: AtomicU64::new(0),
+            memory_gauge: gauge!(names::WORKING_SET_BYTES, &labels),
             sync: histogram!(names::CHECKPOINT_SYNC, &labels[..2]),
         }
     }
@@ -159,6 +163,17 @@ impl Meter {
         self.state_gauge.set(bytes as f64);
     }
 
+    /// Size of the working sets in memory.
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
+        self.memory_gauge.set(bytes as f64);
+    }
+
+    /// As last set.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
     /// How long a barrier held the stream up.
     pub fn record_cut(&self, time: Duration) {
         self.sync.record(time.as_secs_f64() * 1000.0);
@@ -179,6 +194,7 @@ impl Meter {
                 idle_ms: self.idle.count.get(),
                 watermark_ms: self.watermark.load(Ordering::Relaxed),
                 state_bytes: self.state_bytes.load(Ordering::Relaxed),
+                memory_bytes: self.memory_bytes(),
             }),
         }
     }

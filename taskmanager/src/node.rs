@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId, VertexId};
 use weir_common::limits::PARALLELISM_MAX;
+use weir_common::memory::MemoryBudget;
 use weir_common::metric_names::FENCED;
 use weir_dataflow::{Barrier, Error, Result, SlotWaker};
 use weir_proto::transport::TlsMaterial;
@@ -267,7 +268,7 @@ impl Node {
         remove_forgotten(&self.folder.join(COPIES), running);
     }
 
-    /// Half of the memory for state belongs to operators' caches, in equal shares a slot, divided among the slot's stateful operators.
+    /// The memory for working sets, in equal shares a slot, divided among the slot's stateful operators.
     /// Of many slots on a small machine (an embedded cluster), only as many count as can be busy.
     fn operator_bytes(&self, plan: &Plan) -> usize {
         let mut stateful: HashMap<usize, u64> = HashMap::new();
@@ -280,7 +281,8 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let busy = stateful.len().max(2 * cores).min(self.slots.len()).max(1);
         let most = stateful.into_values().max().unwrap_or(0).max(1);
-        let slot = self.options.config.state_memory_bytes / 2 / busy as u64;
+        let budget = MemoryBudget::of(self.options.config.memory_bytes);
+        let slot = budget.working_set_bytes / busy as u64;
         usize::try_from(slot / most).unwrap_or(usize::MAX)
     }
 

@@ -16,6 +16,7 @@ use weir_proto::v1;
 use crate::drain::Answer;
 use crate::exchange::send::describe;
 use crate::leader::{Connection, PRESENCE_CALL_TIMEOUT, timed_within};
+use crate::memory;
 use crate::node::Node;
 
 /// Metadata key in which a follower names the leader.
@@ -157,11 +158,13 @@ async fn heartbeats(node: &Arc<Node>, registered: Registered) -> Option<String> 
         // A refusal somewhere may mean that an attempt is over: ask at once.
         let _ = timeout(interval, node.leader.suspicion.notified()).await;
         let draining = node.drain.is_wanted();
+        let running = node.running();
+        memory::report(node, &running);
         let request = v1::HeartbeatRequest {
             cluster_id: node.options.cluster_id.clone(),
             task_manager_id: node.id.clone(),
             leader_term: node.fences.lock().term().0,
-            running: node.running(),
+            running,
             draining,
         };
         let mut client = connection.client.clone();

@@ -12,6 +12,7 @@ use tonic::transport::Server;
 use weir_common::clock::Clock;
 use weir_common::config::{Config, S3Config, TaskManagerConfig, TlsConfig};
 use weir_common::limits::{CONTROL_MESSAGE_BYTES, EXCHANGE_MESSAGE_BYTES};
+use weir_common::memory::MemoryBudget;
 use weir_proto::transport::{TlsMaterial, TransportError};
 use weir_proto::v1::exchange_server::ExchangeServer;
 use weir_proto::v1::task_manager_control_server::TaskManagerControlServer;
@@ -132,7 +133,8 @@ impl TaskManager {
             error,
         })?;
         let resources = |error: String| StartError::Resources(error);
-        let memory = StateMemory::new(options.config.state_memory_bytes / 2);
+        let budget = MemoryBudget::of(options.config.memory_bytes);
+        let memory = StateMemory::new(budget.rocksdb_bytes, budget.writes_bytes);
         let memory = memory.map_err(|error| resources(error.to_string()))?;
         let slots = (0..options.config.slots as usize).map(Slot::start);
         let slots = slots.collect::<std::io::Result<Vec<_>>>();

@@ -240,6 +240,7 @@ impl Subtask {
         }
         self.meter.set_watermark(self.watermark, now_ms);
         self.meter.set_state_bytes(self.chain.state_bytes());
+        self.meter.set_memory_bytes(self.chain.memory_bytes());
         Ok(())
     }
 

@@ -231,7 +231,7 @@ fn the_configuration_file_is_read_by_weir() {
     assert_eq!(config.job_defaults["parallelism.default"], "4");
     assert_eq!(config.jobmanager.slot_timeout_ms, 120_000);
     // From `config`, over the chart's own value, and not as 6.8e10.
-    assert_eq!(config.taskmanager.state_memory_bytes, 64 << 30);
+    assert_eq!(config.taskmanager.memory_bytes, 64 << 30);
 }
 
 #[test]

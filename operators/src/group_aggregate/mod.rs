@@ -206,6 +206,10 @@ impl Operator for GroupAggregateOperator {
         Ok(false)
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, Open::memory)
+    }
+
     fn state_schema(&self) -> String {
         self.open
             .as_ref()
@@ -253,8 +257,11 @@ impl Open {
     }
 
     fn is_over_budget(&self) -> bool {
-        let scratch = (self.stamps.capacity() + self.running.capacity()) * 8;
-        self.store.memory() + scratch > self.memory_bytes || self.store.is_full()
+        self.memory() > self.memory_bytes || self.store.is_full()
+    }
+
+    fn memory(&self) -> usize {
+        self.store.memory() + (self.stamps.capacity() + self.running.capacity()) * 8
     }
 
     fn forget_slots(&mut self) {

@@ -254,6 +254,10 @@ impl Operator for WindowAggregateOperator {
         open.slices.write_frozen(FROZEN_ENTRIES, context.state)
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.slices.memory())
+    }
+
     fn state_schema(&self) -> String {
         self.open
             .as_ref()

@@ -34,6 +34,7 @@ pub struct WindowJoinOperator {
     windows: BTreeMap<WindowKey, [SideRows; 2]>,
     /// Windows with rows that the snapshot has and the state not yet.
     frozen: Vec<WindowKey>,
+    memory_bytes: usize,
     /// Rows of windows that fired, to be deleted from the state: not before the snapshot that has them is written.
     done: StateWrites,
     opened: Option<Opened>,
@@ -61,6 +62,7 @@ impl WindowJoinOperator {
             watermark_ms: i64::MIN,
             windows: BTreeMap::new(),
             frozen: Vec::new(),
+            memory_bytes: usize::MAX,
             done: StateWrites::default(),
             opened: None,
             late: metrics::Counter::noop(),
@@ -132,8 +134,12 @@ impl WindowJoinOperator {
         let Some(opened) = &self.opened else {
             return Err(not_opened());
         };
-        let left = sides[0].concat(&opened.inputs[0])?;
-        let right = sides[1].concat(&opened.inputs[1])?;
+        let mut rows = |input: usize| {
+            let (table, side) = (StateTable(input as u8), &sides[input]);
+            let stored = opened.codecs[input].load(table, key, side, context.state)?;
+            side.concat(&opened.inputs[input], stored)
+        };
+        let (left, right) = (rows(0)?, rows(1)?);
         opened.joiner.join(&left, &right, context.out)?;
         let mut writes = StateWrites::default();
         for (input, (side, codec)) in sides.iter_mut().zip(&opened.codecs).enumerate() {
@@ -143,6 +149,39 @@ impl WindowJoinOperator {
             side.forget(StateTable(input as u8), key, &mut self.done);
         }
         context.state.write_behind(writes)
+    }
+}
+
+impl WindowJoinOperator {
+    /// Brings all rows into the state, and keeps none in memory.
+    fn spill(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+        self.write_all_frozen(state)?;
+        state.seal()?;
+        for side in self.windows.values_mut().flatten() {
+            side.freeze();
+        }
+        self.write_all_frozen(state)?;
+        self.windows
+            .values_mut()
+            .flatten()
+            .for_each(SideRows::spill);
+        // From now on reads have to see that.
+        state.write(std::mem::take(&mut self.done))
+    }
+
+    fn write_all_frozen(&mut self, state: &mut dyn KeyedState) -> Result<()> {
+        self.frozen.clear();
+        let opened = self.opened.as_ref().ok_or_else(not_opened)?;
+        for (key, sides) in &mut self.windows {
+            for (input, (side, codec)) in sides.iter_mut().zip(&opened.codecs).enumerate() {
+                while side.is_frozen() {
+                    let mut writes = StateWrites::default();
+                    codec.save(StateTable(input as u8), *key, side, &mut writes)?;
+                    state.write_behind(writes)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -178,10 +217,20 @@ impl Operator for WindowJoinOperator {
             rows::RowsCodec::new(right, &self.partition_columns(1), max_parallelism)?,
         ];
         for (input, codec) in codecs.iter().enumerate() {
+            let mut bytes = 0;
             codec.restore(StateTable(input as u8), state, |key, group, batch| {
+                bytes += batch.get_array_memory_size();
                 self.windows.entry(key).or_default()[input].add_restored(group, batch);
+                if bytes > context.memory_bytes / 2 {
+                    bytes = 0;
+                    self.windows
+                        .values_mut()
+                        .flatten()
+                        .for_each(SideRows::spill);
+                }
             })?;
         }
+        self.memory_bytes = context.memory_bytes;
         self.late = metrics::counter!(
             metric_names::LATE_RECORDS,
             "job" => context.info.job.to_string(),
@@ -196,7 +245,7 @@ impl Operator for WindowJoinOperator {
         Ok(())
     }
 
-    fn process(&mut self, input: usize, batch: Batch, _: &mut Context<'_>) -> Result<()> {
+    fn process(&mut self, input: usize, batch: Batch, context: &mut Context<'_>) -> Result<()> {
         for (key, rows) in self.split_by_window(input, batch.data())? {
             if is_complete(key.0, self.watermark_ms) {
                 self.late.increment(rows.num_rows() as u64);
@@ -208,7 +257,15 @@ impl Operator for WindowJoinOperator {
                 None => return Err(Error::Internal(format!("a join has no input {input}"))),
             }
         }
+        if self.memory_bytes() > self.memory_bytes {
+            self.spill(context.state)?;
+        }
         Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let sides = self.windows.values().flatten();
+        sides.map(SideRows::memory).sum()
     }
 
     fn watermark(&mut self, watermark_ms: i64, context: &mut Context<'_>) -> Result<i64> {

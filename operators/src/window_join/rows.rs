@@ -1,4 +1,5 @@
-//! The rows of one side of one window, in memory and in the keyed state.
+//! The rows of one side of one window, in memory and in the keyed state. Under memory pressure they are in the state only, and are read when
+//! the window fires.
 //!
 //! State layout, a table an input: key = window_end, window_start (order-preserving i64), sequence (u64), all big-endian;
 //! value = Arrow IPC stream of rows of that key group.
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use weir_common::key_group::{KeyGroup, key_group_of_hash};
@@ -29,26 +31,47 @@ pub struct SideRows {
     frozen: usize,
     /// Next sequence number of each key group that has rows in the state.
     sequences: BTreeMap<KeyGroup, u64>,
+    /// What is in the state is not in memory.
+    spilled: bool,
+    bytes: usize,
 }
 
 impl SideRows {
     /// New rows.
     pub fn add(&mut self, batch: RecordBatch) {
+        self.bytes += batch.get_array_memory_size();
         self.batches.push(batch);
     }
 
     /// Rows that were found in the state.
     pub fn add_restored(&mut self, group: KeyGroup, batch: RecordBatch) {
+        *self.sequences.entry(group).or_default() += 1;
+        if self.spilled {
+            return;
+        }
+        self.bytes += batch.get_array_memory_size();
         self.batches.insert(self.saved, batch);
         self.saved += 1;
         self.frozen = self.saved;
-        let next = self.sequences.entry(group).or_default();
-        *next += 1;
+    }
+
+    /// Bytes in memory.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets what is in memory, of which everything is in the state.
+    pub fn spill(&mut self) {
+        debug_assert_eq!(self.saved, self.batches.len(), "rows would be lost");
+        self.spilled = !self.sequences.is_empty();
+        self.batches = Vec::new();
+        (self.saved, self.frozen, self.bytes) = (0, 0, 0);
     }
 
     /// All rows as one batch.
-    pub fn concat(&self, schema: &SchemaRef) -> Result<RecordBatch> {
-        Ok(arrow::compute::concat_batches(schema, &self.batches)?)
+    pub fn concat(&self, schema: &SchemaRef, stored: Vec<RecordBatch>) -> Result<RecordBatch> {
+        let all = stored.iter().chain(&self.batches);
+        Ok(arrow::compute::concat_batches(schema, all)?)
     }
 
     /// The rows that are here now belong to the snapshot; `true` if any of them is not in the state.
@@ -141,6 +164,45 @@ impl RowsCodec {
         Ok(())
     }
 
+    /// The rows that are in the state only.
+    pub fn load(
+        &self,
+        table: StateTable,
+        key: WindowKey,
+        side: &SideRows,
+        state: &mut dyn KeyedState,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut found = Vec::new();
+        if !side.spilled {
+            return Ok(found);
+        }
+        let first = state_key(key, 0);
+        for group in side.sequences.keys() {
+            state.scan_group(table, *group, Some(&first), &mut |_, entry, value| {
+                if window_of(entry) != Some(key) {
+                    return Ok(false);
+                }
+                found.extend(self.decode(value)?);
+                Ok(true)
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<Vec<RecordBatch>> {
+        let decode = |batch: std::result::Result<RecordBatch, ArrowError>| {
+            let batch = batch?;
+            if batch.schema().fields().len() != self.schema.fields().len() {
+                return Err(Error::Restore(
+                    "the rows of a window join have other columns than the query".to_owned(),
+                ));
+            }
+            let columns = batch.columns().to_vec();
+            Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+        };
+        StreamReader::try_new(value, None)?.map(decode).collect()
+    }
+
     /// Calls `found` for each saved part.
     pub fn restore(
         &self,
@@ -151,18 +213,8 @@ impl RowsCodec {
         state.scan(table, &mut |group, key, value| {
             let window = window_of(key)
                 .ok_or_else(|| Error::Restore("a window join has a broken key".to_owned()))?;
-            for batch in StreamReader::try_new(value, None)? {
-                let batch = batch?;
-                if batch.schema().fields().len() != self.schema.fields().len() {
-                    return Err(Error::Restore(
-                        "the rows of a window join have other columns than the query".to_owned(),
-                    ));
-                }
-                found(
-                    window,
-                    group,
-                    RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?,
-                );
+            for batch in self.decode(value)? {
+                found(window, group, batch);
             }
             Ok(true)
         })

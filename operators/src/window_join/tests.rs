@@ -128,6 +128,43 @@ fn waiting_rows_survive_a_restore_at_another_parallelism_and_leave_nothing_behin
 }
 
 #[test]
+fn without_memory_the_rows_wait_in_the_state() {
+    for kind in [v1::JoinKind::Inner, v1::JoinKind::Full] {
+        let run = |memory_bytes: usize, restores: bool| {
+            let open = || {
+                let mut context = open_context(vec![side(), side()], output(kind), 0, 1);
+                context.memory_bytes = memory_bytes;
+                context
+            };
+            let mut harness = Harness::open_with(operator(kind), open()).unwrap();
+            for round in 0..4 {
+                let left: String = (0..10)
+                    .map(|k| format!("{k} a{round} {}\n", k % 3))
+                    .collect();
+                let right: String = (5..15)
+                    .map(|k| format!("{k} x{round} {}\n", k % 3))
+                    .collect();
+                harness.push(0, rows(&left)).unwrap();
+                harness.push(1, rows(&right)).unwrap();
+                if restores {
+                    let snapshot = harness.snapshot().unwrap();
+                    harness = Harness::restore(operator(kind), open(), &snapshot).unwrap();
+                }
+            }
+            harness.watermark(1999).unwrap();
+            harness.end().unwrap();
+            harness.snapshot().unwrap();
+            assert_eq!(harness.state_entries(), 0);
+            harness.sorted_rows().unwrap()
+        };
+        let expected = run(usize::MAX, false);
+        for (memory_bytes, restores) in [(1, false), (1, true), (usize::MAX, true)] {
+            assert_eq!(run(memory_bytes, restores), expected);
+        }
+    }
+}
+
+#[test]
 fn rows_and_firings_behind_a_barrier_are_not_in_its_snapshot() {
     let kind = v1::JoinKind::Full;
     let open = || Harness::open(operator(kind), vec![side(), side()], output(kind)).unwrap();

@@ -20,6 +20,8 @@ use crate::{RestoreSource, RocksState, StateMemory, StateOptions, Transfers};
 
 /// Memory for reading one database.
 const READER_MEMORY_BYTES: u64 = 64 << 20;
+/// Writes that wait: a reader has none.
+const READER_QUEUE_BYTES: u64 = 1 << 20;
 
 /// A snapshot that is open for reading. Databases are brought to a local folder one at a time.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl SnapshotReader {
             contents: Contents::of(&located.manifest)?,
             located,
             folder,
-            memory: Arc::new(StateMemory::new(READER_MEMORY_BYTES)?),
+            memory: Arc::new(StateMemory::new(READER_MEMORY_BYTES, READER_QUEUE_BYTES)?),
             transfers,
         })
     }

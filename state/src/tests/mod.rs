@@ -45,7 +45,7 @@ impl World {
                 .enable_all()
                 .build()
                 .unwrap(),
-            memory: Arc::new(StateMemory::new(8 << 20).unwrap()),
+            memory: Arc::new(StateMemory::new(8 << 20, 4 << 20).unwrap()),
             store: Store::open(&url.to_string_lossy(), &S3Config::default()).unwrap(),
             dir,
         }

@@ -39,7 +39,7 @@ impl Cluster {
                 jobmanagers: vec![address.clone()],
                 slots: 2,
                 data_dir: folder.path().join(format!("tm-{index}")),
-                state_memory_bytes: 64 << 20,
+                memory_bytes: 64 << 20,
                 ..TaskManagerConfig::default()
             };
             let options = TaskManagerOptions {

@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     "jobmanagers" $peers
     "slots" (int64 .Values.taskmanager.slots)
     "data_dir" "/var/lib/weir/taskmanager"
-    "state_memory_bytes" (int64 .Values.taskmanager.stateMemoryBytes)
+    "memory_bytes" (int64 .Values.taskmanager.memoryBytes)
     "transfer_threads" (int64 .Values.taskmanager.transferThreads)
     "drain_timeout_ms" (mul 1000 (max 0 (sub (int64 .Values.taskmanager.terminationGracePeriodSeconds) 15)))) -}}
 {{- if .Values.tls.existingSecret -}}
