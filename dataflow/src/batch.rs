@@ -132,6 +132,13 @@ impl Batch {
         self.data.get_array_memory_size()
     }
 
+    /// Bytes of the rows themselves: of a slice its part only, of strings in views only the views.
+    pub fn data_bytes(&self) -> usize {
+        let columns = self.data.columns().iter();
+        let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
+        bytes.sum()
+    }
+
     /// Rows `offset..offset + length`, without a copy.
     pub fn slice(&self, offset: usize, length: usize) -> Self {
         let kinds = self

@@ -5,7 +5,8 @@
 //! Reads wait for the writes that they have to see, and for no more: what is written behind a barrier is in the operator's memory
 //! anyway.
 //!
-//! The queue is bounded in bytes, and so are all queues of a process together; one write may always wait. After an error nothing more is written; every later call gets the error.
+//! The queue is bounded in bytes, and so are all queues of a process together; one write may always wait. After an error nothing more is
+//! written; every later call gets the error.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

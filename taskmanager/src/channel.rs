@@ -2,8 +2,10 @@
 //!
 //! Room is kept by count and not by the queue's capacity, for the sake of barriers that overtake: a producer may send what stands in front
 //! of such a barrier beyond the limit (and then takes no input until that is paid back), and a batch that has left the queue out of turn
-//! keeps its room until it is processed. So what is in flight is bounded however often a checkpoint is taken.
+//! keeps its room until it is processed. So what is in flight is bounded however often a checkpoint is taken. Its bytes are bounded over
+//! all channels of the process together ([`ExchangeMemory`]).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -13,6 +15,8 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::Notify;
 use weir_common::limits::CHANNEL_ELEMENTS;
 use weir_dataflow::{Barrier, Element, SlotWaker};
+
+use crate::exchange_memory::{ChannelMemory, ExchangeMemory, bytes_of};
 
 /// A producer that found no room raises this; the consumer wakes it when it made some. The order of the two steps on both sides
 /// (flag, then look again; take, then look at the flag) leaves no gap in which a wake-up gets lost.
@@ -57,16 +61,20 @@ impl Announced {
 }
 
 /// What both ends of a channel inside the process see.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Local {
     /// Elements that were sent and have not given their room back.
     used: AtomicUsize,
     waiting: Waiting,
+    memory: ChannelMemory,
 }
 
 impl Local {
     fn has_room(&self) -> bool {
-        self.used.load(Ordering::Acquire) < CHANNEL_ELEMENTS
+        match self.used.load(Ordering::Acquire) {
+            0 => true,
+            used => used < CHANNEL_ELEMENTS && self.memory.has_room(),
+        }
     }
 }
 
@@ -87,6 +95,8 @@ pub struct ChannelReceiver {
     announced: Arc<Announced>,
     /// Announced barriers that have left the queue.
     taken: u64,
+    /// Of the batches that were taken and keep their room.
+    taken_bytes: VecDeque<usize>,
 }
 
 /// Whom to tell that there is room.
@@ -100,7 +110,7 @@ enum Release {
 }
 
 /// Credits that a consumer has freed and that the stream's task has not yet sent back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Returned {
     /// Batches that were processed.
     pub credits: AtomicU32,
@@ -110,13 +120,36 @@ pub struct Returned {
     pub notify: Arc<Notify>,
     /// Barriers that have come.
     pub announced: Arc<Announced>,
+    /// Of batches that have come and are not processed.
+    pub memory: ChannelMemory,
+}
+
+impl Returned {
+    /// Of a channel that nothing has come through. `notify` is told of credits and of room.
+    pub fn new(notify: Arc<Notify>, memory: Arc<ExchangeMemory>) -> Self {
+        Self {
+            credits: AtomicU32::new(0),
+            staged: AtomicBool::new(false),
+            notify,
+            announced: Arc::default(),
+            memory: ChannelMemory::new(memory),
+        }
+    }
 }
 
 /// A channel between two subtasks of this process.
-pub fn local(producer: SlotWaker, consumer: SlotWaker) -> (LocalSender, ChannelReceiver) {
+pub fn local(
+    producer: SlotWaker,
+    consumer: SlotWaker,
+    memory: Arc<ExchangeMemory>,
+) -> (LocalSender, ChannelReceiver) {
     // `LocalSender::try_send` bounds it.
     let (sender, queue) = crossbeam_channel::unbounded();
-    let shared = Arc::new(Local::default());
+    let shared = Arc::new(Local {
+        used: AtomicUsize::new(0),
+        waiting: Waiting::default(),
+        memory: ChannelMemory::new(memory),
+    });
     let announced = Arc::new(Announced::default());
     let sender = LocalSender {
         queue: sender,
@@ -156,11 +189,14 @@ impl LocalSender {
         if let Element::Barrier(barrier) = &element {
             self.announced.announce(barrier);
         }
+        let bytes = bytes_of(&element);
+        self.shared.memory.add(bytes);
         self.shared.used.fetch_add(1, Ordering::AcqRel);
         match self.queue.send(element) {
             Ok(()) => self.consumer.wake(),
             Err(_) => {
                 self.shared.used.fetch_sub(1, Ordering::AcqRel);
+                self.shared.memory.remove(bytes);
             }
         }
     }
@@ -183,6 +219,7 @@ impl ChannelReceiver {
             release,
             announced,
             taken: 0,
+            taken_bytes: VecDeque::new(),
         }
     }
 
@@ -193,6 +230,9 @@ impl ChannelReceiver {
             self.taken += u64::from(barrier.overtakes_from_ms.is_some());
         }
         let is_batch = matches!(element, Element::Batch(_));
+        if is_batch {
+            self.taken_bytes.push_back(bytes_of(&element));
+        }
         match &self.release {
             Release::Local { shared, producer } if !is_batch => free(shared, producer),
             Release::Local { .. } => {}
@@ -206,11 +246,16 @@ impl ChannelReceiver {
         Some(element)
     }
 
-    /// A batch that was taken is being processed now: its room is free.
-    pub fn release_batch(&self) {
+    /// The first batch that was taken is being processed now: its room is free.
+    pub fn release_batch(&mut self) {
+        let bytes = self.taken_bytes.pop_front().unwrap_or(0);
         match &self.release {
-            Release::Local { shared, producer } => free(shared, producer),
+            Release::Local { shared, producer } => {
+                shared.memory.remove(bytes);
+                free(shared, producer);
+            }
             Release::Remote(returned) => {
+                returned.memory.remove(bytes);
                 returned.credits.fetch_add(1, Ordering::AcqRel);
                 returned.notify.notify_one();
             }
@@ -236,6 +281,10 @@ mod tests {
     use weir_common::ids::CheckpointId;
     use weir_dataflow::SnapshotTarget;
 
+    fn unbounded_local(producer: SlotWaker) -> (LocalSender, ChannelReceiver) {
+        local(producer, SlotWaker::none(), ExchangeMemory::new(u64::MAX))
+    }
+
     fn a_batch() -> Element {
         let schema = weir_dataflow::testing::schema(&[("a", arrow::datatypes::DataType::Int64)]);
         Element::Batch(weir_dataflow::testing::batch(&schema, "1").unwrap())
@@ -253,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_full_channel_gives_the_element_back_and_takes_it_when_there_is_room() {
-        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
+        let (sender, mut receiver) = unbounded_local(SlotWaker::none());
         for watermark in 0..CHANNEL_ELEMENTS as i64 {
             assert!(sender.try_send(Element::Watermark(watermark)).is_none());
         }
@@ -266,10 +315,45 @@ mod tests {
     }
 
     #[test]
+    fn when_memory_is_used_up_every_channel_goes_on_by_one_batch_at_a_time() {
+        let memory = ExchangeMemory::new(1);
+        let make = || local(SlotWaker::none(), SlotWaker::none(), Arc::clone(&memory));
+        let (mut channels, rounds) = ([make(), make()], 3);
+        for _ in 0..rounds {
+            for (sender, _) in &channels {
+                assert!(sender.try_send(a_batch()).is_none());
+            }
+            for (sender, _) in &channels {
+                assert!(sender.try_send(a_batch()).is_some());
+            }
+            assert!(memory.used_bytes() > 0);
+            for (_, receiver) in &mut channels {
+                assert!(receiver.take().is_some());
+                receiver.release_batch();
+            }
+            assert_eq!(memory.used_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_channel_that_is_torn_down_gives_its_memory_back() {
+        let memory = ExchangeMemory::new(u64::MAX);
+        let (sender, mut receiver) =
+            local(SlotWaker::none(), SlotWaker::none(), Arc::clone(&memory));
+        for _ in 0..3 {
+            assert!(sender.try_send(a_batch()).is_none());
+        }
+        assert!(receiver.take().is_some());
+        drop(receiver);
+        assert!(sender.try_send(a_batch()).is_none(), "it vanishes");
+        drop(sender);
+        assert_eq!(memory.used_bytes(), 0);
+    }
+
+    #[test]
     fn a_waiting_producer_is_woken_by_the_first_element_taken() {
         let parker = crossbeam_utils::sync::Parker::new();
-        let (sender, mut receiver) =
-            local(SlotWaker::new(parker.unparker().clone()), SlotWaker::none());
+        let (sender, mut receiver) = unbounded_local(SlotWaker::new(parker.unparker().clone()));
         while sender.try_send(Element::Idle).is_none() {}
         assert!(receiver.take().is_some());
         let started = std::time::Instant::now();
@@ -279,7 +363,7 @@ mod tests {
 
     #[test]
     fn only_batches_return_credits_and_only_when_they_are_processed() {
-        let returned = Arc::new(Returned::default());
+        let returned = Arc::new(Returned::new(Arc::default(), ExchangeMemory::new(u64::MAX)));
         let (sender, mut receiver) = remote(Arc::clone(&returned));
         sender.send(Element::Watermark(1)).unwrap();
         sender.send(a_batch()).unwrap();
@@ -291,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_batch_out_of_the_queue_keeps_its_room_until_it_is_processed() {
-        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
+        let (sender, mut receiver) = unbounded_local(SlotWaker::none());
         for _ in 0..CHANNEL_ELEMENTS {
             assert!(sender.try_send(a_batch()).is_none());
         }
@@ -308,8 +392,7 @@ mod tests {
     #[test]
     fn what_was_sent_ahead_is_paid_back_before_there_is_room_again() {
         let parker = crossbeam_utils::sync::Parker::new();
-        let (sender, mut receiver) =
-            local(SlotWaker::new(parker.unparker().clone()), SlotWaker::none());
+        let (sender, mut receiver) = unbounded_local(SlotWaker::new(parker.unparker().clone()));
         for _ in 0..CHANNEL_ELEMENTS {
             assert!(sender.try_send(a_batch()).is_none());
         }
@@ -330,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_announced_barrier_is_due_from_its_time_until_it_is_taken() {
-        let (sender, mut receiver) = local(SlotWaker::none(), SlotWaker::none());
+        let (sender, mut receiver) = unbounded_local(SlotWaker::none());
         assert!(sender.try_send(a_barrier(None)).is_none());
         assert!(sender.try_send(a_barrier(Some(50))).is_none());
         assert!(!receiver.is_overtaken(49));

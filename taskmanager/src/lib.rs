@@ -13,6 +13,7 @@ mod checkpoint;
 mod deploy;
 mod drain;
 mod exchange;
+mod exchange_memory;
 mod fence;
 mod gate;
 mod in_flight;

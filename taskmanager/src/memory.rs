@@ -16,6 +16,7 @@ pub fn report(node: &Node, running: &[v1::RunningAttempt]) {
         "rocksdb" => Some(node.memory.used_bytes()),
         "working_sets" => Some(working_sets),
         "writes" => Some(node.memory.queued_bytes()),
+        "exchange" => Some(node.exchange_memory.used_bytes()),
         _ => None,
     };
     let budget = MemoryBudget::of(node.options.config.memory_bytes);

@@ -1,6 +1,6 @@
 //! The task manager's own state: slots, attempts, expected streams, fences; and the changes of an attempt's life.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,30 +9,29 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId, VertexId};
-use weir_common::limits::PARALLELISM_MAX;
+use weir_common::ids::{AttemptId, CheckpointId, JobId, SubtaskId};
 use weir_common::memory::MemoryBudget;
 use weir_common::metric_names::FENCED;
-use weir_dataflow::{Barrier, Error, Result, SlotWaker};
+use weir_dataflow::{Barrier, Error, Result};
 use weir_proto::transport::TlsMaterial;
 use weir_proto::v1;
 use weir_proto::v1::SubtaskState;
-use weir_proto::v1::operator::Kind;
 use weir_snapshot::Store;
 use weir_state::{LocalCopies, RestoreSource, StateMemory, Transfers, remove_forgotten};
 
 use crate::TaskManagerOptions;
-use crate::attempt::{Attempt, AttemptParts, Member, TEAR_DOWN_TIMEOUT};
+use crate::attempt::{Attempt, AttemptParts, TEAR_DOWN_TIMEOUT};
 use crate::backend::{SnapshotTargets, inline_bytes};
 use crate::chain::OperatorCut;
 use crate::deploy::bring_up::bring_up;
-use crate::deploy::open::{Restore, Site, is_stateful};
-use crate::deploy::wiring::{Location, Wiring, WiringInput, vertex};
+use crate::deploy::open::{Restore, Site};
+use crate::deploy::plan::Plan;
+use crate::deploy::wiring::{Wiring, WiringInput};
 use crate::drain::Drain;
 use crate::exchange::receive::{ExpectedStream, StreamKey};
+use crate::exchange_memory::ExchangeMemory;
 use crate::fence::{Fences, Refusal};
 use crate::leader::Leader;
-use crate::meter::Meter;
 use crate::slot::{Slot, SlotCommand, close};
 use crate::subtask::AttemptKey;
 
@@ -63,6 +62,8 @@ pub struct Node {
     pub tracker: TaskTracker,
     /// Memory of keyed state.
     pub memory: Arc<StateMemory>,
+    /// Memory of batches in channels.
+    pub exchange_memory: Arc<ExchangeMemory>,
     /// The right to use the network.
     pub transfers: Transfers,
     /// Where connectors' I/O runs.
@@ -100,7 +101,9 @@ impl Node {
         let config = &parts.options.config;
         let transfers = Transfers::new(runtime.clone(), config.transfer_threads)
             .with_upload_limit(config.upload_bytes_per_second);
+        let budget = MemoryBudget::of(config.memory_bytes);
         Arc::new(Self {
+            exchange_memory: ExchangeMemory::new(budget.exchange_bytes),
             fences: Mutex::new(Fences::new(parts.options.cluster_id.clone())),
             leader: Arc::new(Leader::new(parts.tls.clone())),
             drain: Drain::new(),
@@ -181,6 +184,7 @@ impl Node {
             graph: &site.graph,
             own_id: &self.id,
             locations: &plan.locations,
+            memory: &self.exchange_memory,
             wakers: &plan.wakers,
         })?;
         let attempt = Attempt::start(AttemptParts {
@@ -247,7 +251,7 @@ impl Node {
             folder: self.folder.join(format!("{}-{}", key.job, key.attempt)),
             memory: Arc::clone(&self.memory),
             copies: self.copies(&key.job),
-            operator_bytes: self.operator_bytes(plan),
+            operator_bytes: plan.operator_bytes(self),
             clock: self.options.clock.clone(),
             s3,
             connectors: Arc::clone(&self.options.connectors),
@@ -266,24 +270,6 @@ impl Node {
     pub fn forget_jobs(&self) {
         let running = |id: &str| self.attempts.lock().keys().any(|job| job.as_str() == id);
         remove_forgotten(&self.folder.join(COPIES), running);
-    }
-
-    /// The memory for working sets, in equal shares a slot, divided among the slot's stateful operators.
-    /// Of many slots on a small machine (an embedded cluster), only as many count as can be busy.
-    fn operator_bytes(&self, plan: &Plan) -> usize {
-        let mut stateful: HashMap<usize, u64> = HashMap::new();
-        for (id, slot) in &plan.slots {
-            if let Ok(vertex) = vertex(&plan.graph, id.vertex.0) {
-                let count = vertex.chain.iter().filter(|op| is_stateful(op)).count() as u64;
-                *stateful.entry(*slot).or_default() += count;
-            }
-        }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let busy = stateful.len().max(2 * cores).min(self.slots.len()).max(1);
-        let most = stateful.into_values().max().unwrap_or(0).max(1);
-        let budget = MemoryBudget::of(self.options.config.memory_bytes);
-        let slot = budget.working_set_bytes / busy as u64;
-        usize::try_from(slot / most).unwrap_or(usize::MAX)
     }
 
     /// Begins a checkpoint at the sources that run here.
@@ -519,86 +505,4 @@ fn slots_of(attempt: &Attempt) -> Vec<usize> {
     slots.sort_unstable();
     slots.dedup();
     slots
-}
-
-/// A deploy command, checked.
-struct Plan {
-    graph: v1::JobGraph,
-    slots: BTreeMap<SubtaskId, usize>,
-    wakers: BTreeMap<SubtaskId, SlotWaker>,
-    locations: HashMap<SubtaskId, Location>,
-    restore: Option<v1::RestoreFrom>,
-}
-
-impl Plan {
-    fn read(node: &Node, request: v1::DeployRequest) -> Result<Self> {
-        let refuse = |what: String| Error::Config(format!("the deployment is wrong: {what}"));
-        if request.task_manager_id != node.id {
-            return Err(refuse(format!(
-                "it is for task manager {}, this is {}",
-                request.task_manager_id, node.id
-            )));
-        }
-        let graph = request.graph.ok_or_else(|| refuse("no graph".to_owned()))?;
-        let too_wide = |vertex: &&v1::Vertex| !(1..=PARALLELISM_MAX).contains(&vertex.parallelism);
-        if let Some(vertex) = graph.vertices.iter().find(too_wide) {
-            return Err(refuse(format!(
-                "vertex {} has parallelism {}",
-                vertex.id, vertex.parallelism
-            )));
-        }
-        let mut plan = Self {
-            slots: BTreeMap::new(),
-            wakers: BTreeMap::new(),
-            locations: HashMap::new(),
-            restore: request.restore,
-            graph,
-        };
-        for deployment in request.subtasks {
-            let id = subtask_id(deployment.subtask);
-            let vertex = vertex(&plan.graph, id.vertex.0)?;
-            let slot = deployment.slot as usize;
-            if id.index >= vertex.parallelism || slot >= node.slots.len() {
-                return Err(refuse(format!(
-                    "there is no subtask {id} or no slot {slot}"
-                )));
-            }
-            if let Some(own) = node.slots.get(slot) {
-                plan.wakers.insert(id, own.waker());
-            }
-            plan.slots.insert(id, slot);
-        }
-        for location in request.locations {
-            let own = Location {
-                task_manager: location.task_manager_id,
-                address: location.address,
-            };
-            plan.locations.insert(subtask_id(location.subtask), own);
-        }
-        Ok(plan)
-    }
-
-    fn members(&self, job: &JobId, graph: &v1::JobGraph) -> Result<BTreeMap<SubtaskId, Member>> {
-        let member = |(id, slot): (&SubtaskId, &usize)| {
-            let vertex = vertex(graph, id.vertex.0)?;
-            let head = vertex.chain.first().and_then(|head| head.kind.as_ref());
-            let member = Member {
-                slot: *slot,
-                meter: Arc::new(Meter::new(job, &vertex.name, *id)),
-                is_source: matches!(head, Some(Kind::Source(_))),
-            };
-            Ok((*id, member))
-        };
-        self.slots.iter().map(member).collect()
-    }
-}
-
-fn subtask_id(id: Option<v1::SubtaskId>) -> SubtaskId {
-    id.map_or(
-        SubtaskId {
-            vertex: VertexId(0),
-            index: 0,
-        },
-        SubtaskId::from,
-    )
 }

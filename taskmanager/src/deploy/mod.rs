@@ -3,5 +3,6 @@
 pub mod bring_up;
 pub mod in_flight;
 pub mod open;
+pub mod plan;
 pub mod restore;
 pub mod wiring;

@@ -1,6 +1,7 @@
 //! The channels of a deployment: which subtask is joined to which, inside this process or through a stream.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use weir_common::ids::{AttemptId, JobId, SubtaskId, VertexId};
@@ -11,6 +12,7 @@ use weir_proto::v1::Partitioning;
 
 use crate::channel::{self, LocalSender};
 use crate::exchange::receive::{ExpectedStream, StreamKey};
+use crate::exchange_memory::ExchangeMemory;
 use crate::input::{ChannelId, InputChannel};
 
 /// Where a subtask runs.
@@ -60,6 +62,8 @@ pub struct WiringInput<'a> {
     pub own_id: &'a str,
     /// Of all subtasks of the job.
     pub locations: &'a HashMap<SubtaskId, Location>,
+    /// For batches in channels.
+    pub memory: &'a Arc<ExchangeMemory>,
     /// The subtasks here with the wakers of their slots.
     pub wakers: &'a BTreeMap<SubtaskId, SlotWaker>,
 }
@@ -136,7 +140,8 @@ impl Wiring {
         let receiver = match (input.wakers.get(&producer), input.wakers.get(&consumer)) {
             (None, None) => return Ok(()),
             (Some(from), Some(to)) => {
-                let (sender, receiver) = channel::local(from.clone(), to.clone());
+                let (sender, receiver) =
+                    channel::local(from.clone(), to.clone(), Arc::clone(input.memory));
                 self.local.insert((edge.id, source, target), sender);
                 receiver
             }
@@ -149,7 +154,9 @@ impl Wiring {
                 };
                 self.expected
                     .entry(key)
-                    .or_insert_with(|| ExpectedStream::new(schema.clone()))
+                    .or_insert_with(|| {
+                        ExpectedStream::new(schema.clone(), Arc::clone(input.memory))
+                    })
                     .add(channel, consumer, to.clone())
             }
             (Some(from), None) => {
@@ -254,6 +261,7 @@ mod tests {
             graph,
             own_id: "a",
             locations: &locations,
+            memory: &ExchangeMemory::new(u64::MAX),
             wakers: &here.map(|(s, _)| (*s, SlotWaker::none())).collect(),
         })
     }

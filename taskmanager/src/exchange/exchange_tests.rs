@@ -51,7 +51,11 @@ fn rows(value: usize) -> Element {
 }
 
 async fn link(channels: u32) -> Link {
-    let mut expected = ExpectedStream::new(rows_schema());
+    link_within(channels, ExchangeMemory::new(u64::MAX)).await
+}
+
+async fn link_within(channels: u32, memory: Arc<ExchangeMemory>) -> Link {
+    let mut expected = ExpectedStream::new(rows_schema(), memory);
     let targets: Vec<_> = (0..channels)
         .map(|target| (v1::Channel { source: 0, target }, SlotWaker::none()))
         .collect();
@@ -253,7 +257,7 @@ async fn a_stream_that_ends_early_is_an_error_and_one_that_ends_late_is_not() {
 
 #[test]
 fn gaps_and_batches_without_credit_are_refused() {
-    let mut stream = ExpectedStream::new(rows_schema());
+    let mut stream = ExpectedStream::new(rows_schema(), ExchangeMemory::new(u64::MAX));
     let channel = v1::Channel {
         source: 0,
         target: 0,
@@ -277,4 +281,32 @@ fn gaps_and_batches_without_credit_are_refused() {
     assert!(error.to_string().contains("where 1 was due"), "{error}");
     let error = stream.accept(frame(1, &rows(1))).unwrap_err();
     assert!(error.to_string().contains("without credit"), "{error}");
+}
+
+#[test]
+fn without_room_a_producer_gets_credit_for_one_batch() {
+    assert_eq!(grant(5, 3, true), 5);
+    assert_eq!(grant(5, 3, false), 0);
+    assert_eq!(grant(5, 1, false), 0);
+    assert_eq!(grant(5, 0, false), 1);
+    assert_eq!(grant(5, -2, false), 3, "what was sent ahead is paid back");
+    assert_eq!(grant(1, -2, false), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_when_memory_is_used_up_and_gives_it_back() {
+    let memory = ExchangeMemory::new(1);
+    let mut link = link_within(2, Arc::clone(&memory)).await;
+    // Nobody reads channel 0.
+    send_it(&mut link.senders[0], rows(0)).await;
+    for value in 0..10 * CHANNEL_ELEMENTS {
+        send_it(&mut link.senders[1], rows(value)).await;
+        let Element::Batch(got) = recv(&mut link.receivers[1]).await else {
+            panic!("not a batch")
+        };
+        assert_eq!(format_rows(&got).unwrap(), [format!("+I {value}")]);
+    }
+    until(|| (memory.used_bytes() > 0).then_some(())).await;
+    recv(&mut link.receivers[0]).await;
+    assert_eq!(memory.used_bytes(), 0);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Sender, TrySendError};
@@ -16,6 +16,7 @@ use weir_proto::v1;
 use super::codec;
 use super::send::describe;
 use crate::channel::{self, ChannelReceiver, Returned};
+use crate::exchange_memory::{ExchangeMemory, bytes_of};
 
 /// Which stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,6 +52,7 @@ impl Inbox {
                 return Err(broken("a batch came without credit"));
             }
             self.outstanding -= 1;
+            self.returned.memory.add(bytes_of(&element));
         }
         if let Element::Barrier(barrier) = &element {
             self.returned.announced.announce(barrier);
@@ -106,16 +108,18 @@ pub struct ExpectedStream {
     schema: SchemaRef,
     inboxes: HashMap<(u32, u32), Inbox>,
     notify: Arc<Notify>,
+    memory: Arc<ExchangeMemory>,
     consumers: Vec<SubtaskId>,
 }
 
 impl ExpectedStream {
     /// A stream of an edge with this schema, without channels yet.
-    pub fn new(schema: SchemaRef) -> Self {
+    pub fn new(schema: SchemaRef, memory: Arc<ExchangeMemory>) -> Self {
         Self {
             schema,
             inboxes: HashMap::new(),
             notify: Arc::new(Notify::new()),
+            memory,
             consumers: Vec::new(),
         }
     }
@@ -127,12 +131,8 @@ impl ExpectedStream {
         subtask: SubtaskId,
         consumer: SlotWaker,
     ) -> ChannelReceiver {
-        let returned = Arc::new(Returned {
-            credits: AtomicU32::new(0),
-            staged: AtomicBool::new(false),
-            notify: Arc::clone(&self.notify),
-            announced: Arc::default(),
-        });
+        let returned = Returned::new(Arc::clone(&self.notify), Arc::clone(&self.memory));
+        let returned = Arc::new(returned);
         let (queue, receiver) = channel::remote(Arc::clone(&returned));
         let inbox = Inbox {
             queue,
@@ -199,10 +199,12 @@ impl ExpectedStream {
             if !inbox.staged.is_empty() {
                 inbox.flush();
             }
-            let freed = inbox.returned.credits.swap(0, Ordering::AcqRel);
-            if freed > 0 {
-                inbox.outstanding += i64::from(freed);
-                send_credit(credits, *key, freed).await?;
+            let freed = inbox.returned.credits.load(Ordering::Acquire);
+            let granted = grant(freed, inbox.outstanding, self.memory.has_room());
+            if granted > 0 {
+                inbox.returned.credits.fetch_sub(granted, Ordering::AcqRel);
+                inbox.outstanding += i64::from(granted);
+                send_credit(credits, *key, granted).await?;
             }
         }
         Ok(())
@@ -234,6 +236,13 @@ impl ExpectedStream {
             .ok_or_else(|| broken("an element of an unknown kind"))?;
         inbox.push(codec::decode(wire, &self.schema)?, data.overdraft)
     }
+}
+
+/// How many of the credits that were freed go back to the producer, which has `outstanding`. Without room in memory it gets one batch at a
+/// time; processing that one brings the others here again.
+fn grant(freed: u32, outstanding: i64, has_room: bool) -> u32 {
+    let needed = if has_room { i64::MAX } else { 1 - outstanding };
+    i64::from(freed).min(needed).max(0) as u32
 }
 
 async fn send_credit(
