@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, Env,
-    LogLevel, Options, UniversalCompactOptions, WriteBufferManager,
+    LogLevel, LruCacheOptions, Options, UniversalCompactOptions, WriteBufferManager,
 };
 
 use crate::{Result, StateError};
@@ -19,6 +19,10 @@ const COMPACTION_THREADS: i32 = 2;
 const FLUSH_THREADS: i32 = 1;
 /// So many sorted runs, each of which a read may have to look into, lead to a compaction.
 const SORTED_RUNS: i32 = 6;
+/// A piece of an index or a filter.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
+/// 2ⁿ parts of the cache, each with a lock: a few threads read, and a large block should find room in its part.
+const CACHE_SHARD_BITS: i32 = 3;
 /// Least budget with which RocksDB still works well.
 const LEAST_BYTES: usize = 8 * MIB;
 
@@ -47,7 +51,10 @@ impl StateMemory {
         let bytes = usize::try_from(bytes)
             .unwrap_or(usize::MAX)
             .max(LEAST_BYTES);
-        let cache = Cache::new_lru_cache(bytes);
+        let mut shape = LruCacheOptions::default();
+        shape.set_capacity(bytes);
+        shape.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&shape);
         let memtables = WriteBufferManager::new_write_buffer_manager_with_cache(
             bytes / 2,
             false,
@@ -128,13 +135,17 @@ impl StateMemory {
         table.set_block_cache(&self.cache);
         table.set_block_size(8 << 10);
         table.set_format_version(6);
-        table.set_index_type(BlockBasedIndexType::BinarySearch);
         table.set_bloom_filter(10.0, false);
         table.set_whole_key_filtering(true);
         table.set_optimize_filters_for_memory(true);
+        // A run of files may be as large as the state, and its filter in one piece larger than a shard of the cache: then every look-up
+        // reads it from the disk. In pieces, those in use stay.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(METADATA_BLOCK_BYTES);
         table.set_cache_index_and_filter_blocks(true);
         table.set_cache_index_and_filter_blocks_with_high_priority(true);
-        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_pin_top_level_index_and_filter(true);
         table
     }
 
