@@ -162,7 +162,7 @@ fn savepoints_that_do_not_fit_are_refused_by_name() {
          CREATE TABLE o (a INT) WITH ('connector' = 'blackhole');
          INSERT INTO o SELECT a FROM t;",
     );
-    from(&savepoint, &other).refuses(&["GroupAggregate", "non-restored state"]);
+    from(&savepoint, &other).refuses(&["GroupAggregate", "--allow-non-restored-state"]);
 }
 
 #[test]
