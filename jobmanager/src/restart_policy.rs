@@ -11,10 +11,19 @@ const UNLIMITED: u32 = u32::MAX;
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Start again after this long.
-    RestartAfter(Duration),
+    /// Start again, not at once.
+    RestartAfter(Delays),
     /// The job has failed for good.
     GiveUp,
+}
+
+/// How long to wait before the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delays {
+    /// After a failure of the job, which may come again at once: as the strategy says.
+    pub failure: Duration,
+    /// If a task manager is gone. The job itself is sound, so the time that it has run counts: it only must not start more often.
+    pub loss: Duration,
 }
 
 /// Exponential delay with a limit; starts over after a time without failure.
@@ -65,10 +74,11 @@ impl RestartPolicy {
 
     /// The attempt failed. `random` is uniform in 0.0..1.0.
     pub fn failed(&mut self, now_ms: i64, random: f64) -> Decision {
-        let calm = self
+        let ran_ms = self
             .running_since_ms
             .take()
-            .is_some_and(|since| now_ms - since >= self.reset_after_ms);
+            .map_or(0, |since| now_ms - since);
+        let calm = ran_ms > 0 && ran_ms >= self.reset_after_ms;
         if calm {
             self.failures = 0;
         }
@@ -76,7 +86,12 @@ impl RestartPolicy {
             return Decision::GiveUp;
         }
         self.failures = self.failures.saturating_add(1);
-        Decision::RestartAfter(self.backoff.delay(self.failures, random))
+        let failure = self.backoff.delay(self.failures, random);
+        let ran = Duration::from_millis(u64::try_from(ran_ms).unwrap_or_default());
+        Decision::RestartAfter(Delays {
+            failure,
+            loss: failure.saturating_sub(ran),
+        })
     }
 }
 
@@ -98,8 +113,11 @@ mod tests {
         })
     }
 
-    fn after(ms: u64) -> Decision {
-        Decision::RestartAfter(Duration::from_millis(ms))
+    fn after(failure_ms: u64, loss_ms: u64) -> Decision {
+        Decision::RestartAfter(Delays {
+            failure: Duration::from_millis(failure_ms),
+            loss: Duration::from_millis(loss_ms),
+        })
     }
 
     #[test]
@@ -109,10 +127,10 @@ mod tests {
         assert_eq!(
             decisions,
             [
-                after(100),
-                after(200),
-                after(300),
-                after(300),
+                after(100, 100),
+                after(200, 200),
+                after(300, 300),
+                after(300, 300),
                 Decision::GiveUp
             ]
         );
@@ -123,9 +141,20 @@ mod tests {
         let mut policy = policy(10);
         policy.failed(0, 0.5);
         policy.running(100);
-        assert_eq!(policy.failed(1099, 0.5), after(200));
+        assert_eq!(policy.failed(1099, 0.5), after(200, 0));
         policy.running(2000);
-        assert_eq!(policy.failed(3000, 0.5), after(100));
+        assert_eq!(policy.failed(3000, 0.5), after(100, 0));
+    }
+
+    #[test]
+    fn the_time_that_the_job_has_run_is_not_waited_for_again_after_a_loss() {
+        let mut policy = policy(10);
+        policy.running(1000);
+        assert_eq!(policy.failed(1030, 0.5), after(100, 70));
+        // It did not get to run in between.
+        assert_eq!(policy.failed(1200, 0.5), after(200, 200));
+        policy.running(1300);
+        assert_eq!(policy.failed(1700, 0.5), after(300, 0));
     }
 
     #[test]
@@ -136,6 +165,6 @@ mod tests {
             interval_ms: 1,
             ..Default::default()
         });
-        assert_eq!(RestartPolicy::of(&graph).failed(0, 0.5), after(200));
+        assert_eq!(RestartPolicy::of(&graph).failed(0, 0.5), after(200, 200));
     }
 }

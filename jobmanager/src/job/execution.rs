@@ -49,6 +49,8 @@ pub struct Failure {
     pub reason: String,
     /// Restarting can't help.
     pub fatal: bool,
+    /// A task manager is gone, which is not the job's doing.
+    pub lost: bool,
 }
 
 impl Execution {
@@ -85,6 +87,7 @@ impl Execution {
                 Some(id) => Err(Failure {
                     reason: format!("task manager {id} is lost"),
                     fatal: false,
+                    lost: true,
                 }),
                 None => Ok(()),
             },
@@ -112,6 +115,7 @@ impl Execution {
                     error.to_owned()
                 },
                 fatal,
+                lost: false,
             }),
             SubtaskState::Canceled => Err(Failure {
                 reason: format!(
@@ -119,6 +123,7 @@ impl Execution {
                     name()
                 ),
                 fatal: false,
+                lost: false,
             }),
             // A heartbeat can be older than a report: states only go forward.
             newer if newer > known => {
@@ -149,6 +154,7 @@ impl Execution {
             return Err(Failure {
                 reason: format!("task manager {former} at {address} was replaced by a new process"),
                 fatal: false,
+                lost: true,
             });
         }
         for status in subtasks {
@@ -183,6 +189,7 @@ impl Execution {
                 "task manager {task_manager_id} at {address} runs no subtask of the job any more"
             ),
             fatal: false,
+            lost: true,
         })
     }
 

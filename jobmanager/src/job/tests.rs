@@ -278,10 +278,36 @@ fn a_restore_that_fails_is_followed_by_a_closer_look_before_it_counts() {
 fn the_delay_is_waited_for_and_late_words_of_the_old_attempt_are_not_heard() {
     let mut course = Course::running(true);
     course.does(Input::Lost(vec!["x".to_owned()]), "");
-    course.does(Input::Lost(vec!["b".to_owned()]), "record RESTARTING");
+    course.does(failure("boom", false), "record RESTARTING");
     course.does(recorded(v1::JobState::Restarting), "tear-down");
     course.does(Input::TornDown(1), "release");
     course.does(committed(1), "");
+    course.at(199).does(Input::Tick, "");
+    course.at(200).does(Input::Tick, "allocate 2");
+}
+
+#[test]
+fn a_sound_job_that_has_lost_a_task_manager_does_not_wait() {
+    let lost = || Input::Lost(vec!["b".to_owned()]);
+    let mut course = Course::running(true);
+    course.at(5000).does(lost(), "record RESTARTING");
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release, allocate 2");
+
+    // Its neighbours had noticed first.
+    let broke = || failure("the stream from another task manager broke", false);
+    let mut course = Course::running(true);
+    course.at(5000).does(broke(), "record RESTARTING");
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release");
+    course.does(Input::Lost(vec!["x".to_owned()]), "");
+    course.does(lost(), "allocate 2");
+
+    // It has only just begun to run.
+    let mut course = Course::running(true);
+    course.at(50).does(lost(), "record RESTARTING");
+    course.does(recorded(v1::JobState::Restarting), "tear-down");
+    course.does(Input::TornDown(1), "release");
     course.at(199).does(Input::Tick, "");
     course.at(200).does(Input::Tick, "allocate 2");
 }

@@ -38,6 +38,7 @@ impl Deploying {
                 result.map_err(|(reason, passing)| Failure {
                     reason,
                     fatal: !passing,
+                    lost: false,
                 })
             }
             // Until all task managers have taken the deployment, not to have it is no loss.
@@ -49,6 +50,7 @@ impl Deploying {
                     TIMEOUT_MS / 1000
                 ),
                 fatal: false,
+                lost: false,
             }),
             input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };

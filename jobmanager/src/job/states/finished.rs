@@ -33,6 +33,7 @@ impl Finished {
                     Failure {
                         reason: format!("the subtasks could not be ended: {reason}"),
                         fatal: false,
+                        lost: false,
                     },
                 )
             }

@@ -218,9 +218,7 @@ fn fail(context: &mut Context, failure: Failure) -> State {
         return failed::Failed::enter(context, failure.reason);
     }
     match context.policy.failed(context.now_ms, context.random) {
-        Decision::RestartAfter(delay) => {
-            restarting::Restarting::enter(context, failure.reason, delay)
-        }
+        Decision::RestartAfter(delays) => restarting::Restarting::enter(context, failure, delays),
         Decision::GiveUp => failed::Failed::enter(context, failure.reason),
     }
 }

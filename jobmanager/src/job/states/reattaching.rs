@@ -60,6 +60,7 @@ impl Reattaching {
                     self.execution.states.len()
                 ),
                 fatal: false,
+                lost: false,
             }),
             input => self.execution.on(context, input, patience),
         };

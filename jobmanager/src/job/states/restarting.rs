@@ -7,8 +7,9 @@ use weir_proto::v1;
 
 use super::failed::Failed;
 use super::scheduling::Scheduling;
-use super::{Action, Context, Input, State};
+use super::{Action, Context, Failure, Input, State};
 use crate::meta::command;
+use crate::restart_policy::Delays;
 use crate::validate::set_parallelism;
 
 /// See the file's head.
@@ -17,20 +18,29 @@ pub struct Restarting {
     recorded: bool,
     torn_down: bool,
     until_ms: i64,
+    /// The same, should it turn out that a task manager is gone.
+    until_if_lost_ms: i64,
     /// Of the next attempts, once it is in the log.
     graph: Option<Arc<v1::JobGraph>>,
 }
 
 impl Restarting {
-    pub(super) fn enter(context: &mut Context, reason: String, delay: Duration) -> State {
-        let entry = command::restarting(&context.job_id, &reason);
+    pub(super) fn enter(context: &mut Context, failure: Failure, delays: Delays) -> State {
+        let entry = command::restarting(&context.job_id, &failure.reason);
         context.ask(Action::Record(v1::JobState::Restarting, entry));
         context.waiting.clear();
-        let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 4);
+        let after = |delay: Duration| {
+            context.now_ms + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 4)
+        };
+        let until_if_lost_ms = after(delays.loss);
         State::Restarting(Self {
             recorded: false,
             torn_down: false,
-            until_ms: context.now_ms + delay_ms,
+            until_ms: match failure.lost {
+                true => until_if_lost_ms,
+                false => after(delays.failure),
+            },
+            until_if_lost_ms,
             graph: None,
         })
     }
@@ -45,6 +55,7 @@ impl Restarting {
             recorded: false,
             torn_down: false,
             until_ms: context.now_ms,
+            until_if_lost_ms: context.now_ms,
             graph: None,
         })
     }
@@ -57,6 +68,7 @@ impl Restarting {
             recorded: false,
             torn_down: false,
             until_ms: context.now_ms,
+            until_if_lost_ms: context.now_ms,
             graph: None,
         })
     }
@@ -71,6 +83,7 @@ impl Restarting {
             recorded: false,
             torn_down: false,
             until_ms: context.now_ms,
+            until_if_lost_ms: context.now_ms,
             graph: Some(Arc::new(graph)),
         })
     }
@@ -81,6 +94,7 @@ impl Restarting {
             recorded: true,
             torn_down: false,
             until_ms: context.now_ms,
+            until_if_lost_ms: context.now_ms,
             graph: None,
         };
         state.tear_down(context)
@@ -115,6 +129,10 @@ impl Restarting {
                 self.when_due(context)
             }
             // The cause can arrive behind its effect on other subtasks.
+            Input::Lost(gone) if context.uses_any(&gone).is_some() => {
+                self.until_ms = self.until_ms.min(self.until_if_lost_ms);
+                self.when_due(context)
+            }
             Input::Subtask {
                 state: v1::SubtaskState::Failed,
                 error,

@@ -229,6 +229,7 @@ pub(super) fn carry_out(context: &mut Context, requests: Vec<Request>) -> Course
                 course = Course::Failed(Failure {
                     reason,
                     fatal: false,
+                    lost: false,
                 });
             }
             request => context.ask(Action::Checkpoint(request)),

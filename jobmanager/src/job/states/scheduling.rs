@@ -104,6 +104,7 @@ impl Scheduling {
                         Failure {
                             reason,
                             fatal: false,
+                            lost: false,
                         },
                     );
                 }
@@ -125,7 +126,14 @@ impl Scheduling {
             }
             (Phase::Choosing(_), Input::RestoreChosen(Err((reason, passing)))) => {
                 let fatal = !passing;
-                return fail(context, Failure { reason, fatal });
+                return fail(
+                    context,
+                    Failure {
+                        reason,
+                        fatal,
+                        lost: false,
+                    },
+                );
             }
             (Phase::Starting(slots, restore), Input::AttemptStarted(Ok(()))) => {
                 context.attempt += 1;
@@ -144,6 +152,7 @@ impl Scheduling {
                         Failure {
                             reason,
                             fatal: false,
+                            lost: false,
                         },
                     );
                 }

@@ -71,6 +71,7 @@ impl Stopping {
             Input::Recorded(v1::JobState::Stopping, Err(reason)) => Err(Failure {
                 reason,
                 fatal: false,
+                lost: false,
             }),
             Input::Tick => return self.coordinate(context, Event::Tick),
             Input::Checkpoint(attempt, event) if attempt == context.attempt => {
