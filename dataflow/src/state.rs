@@ -126,4 +126,9 @@ pub trait KeyedState: Send {
 
     /// True if nothing was ever written or restored: a miss needs no read.
     fn is_empty(&self) -> bool;
+
+    /// About how much there is on disk, compressed: what is read would take at least that much memory. 0 if nobody knows.
+    fn stored_bytes(&self) -> u64 {
+        0
+    }
 }

@@ -132,6 +132,13 @@ impl KeyedState for MemoryState {
     fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+
+    fn stored_bytes(&self) -> u64 {
+        let entries = self.entries.iter();
+        entries
+            .map(|((_, _, key), value)| (key.len() + value.len()) as u64)
+            .sum()
+    }
 }
 
 /// What [`Harness::snapshot`] gives and [`Harness::restore`] takes.

@@ -57,6 +57,13 @@ impl Db {
         .sum()
     }
 
+    /// About how much a reader would find, compressed, without what is overwritten or deleted.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let live = "rocksdb.estimate-live-data-size";
+        let known = self.rocks.property_int_value(live).ok().flatten();
+        known.unwrap_or(0)
+    }
+
     /// Values in the order of `keys`.
     pub(crate) fn multi_get(
         &self,

@@ -3,6 +3,7 @@
 //! before RocksDB sees it.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rocksdb::{DB, IngestExternalFileOptions, Options, ReadOptions, SstFileWriter, WriteBatch};
 use weir_common::ids::CheckpointId;
@@ -55,7 +56,12 @@ impl RocksState {
             kept: &kept,
         };
         download(first.files, &folder, &from)?;
+        let opening = Instant::now();
         let db = Db::open(&folder, &options.memory)?;
+        tracing::debug!(
+            took_ms = opening.elapsed().as_millis() as u64,
+            "the state is open"
+        );
         if first.groups != first.range {
             cut_to(&db, first.groups)?;
         }
@@ -134,12 +140,16 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
     for file in small {
         unpack(file, folder)?;
     }
-    let missing = stored
+    let started = Instant::now();
+    let all = bytes(&stored);
+    let missing: Vec<_> = stored
         .into_iter()
-        .filter(|file| !from.kept.take(file, &folder.join(&file.local_name)));
+        .filter(|file| !from.kept.take(file, &folder.join(&file.local_name)))
+        .collect();
+    let (copied, downloaded) = (started.elapsed(), bytes(&missing));
     let base = from.base;
     from.transfers
-        .run(missing.collect(), |file: &v1::FileRef| async move {
+        .run(missing, |file: &v1::FileRef| async move {
             let to = folder.join(&file.local_name);
             let found = base.get_to_file(&file.path, &to).await?;
             found.expect(file, || base.url_of(&file.path))?;
@@ -148,6 +158,13 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
             }
             Ok(())
         })?;
+    tracing::debug!(
+        local_bytes = all - downloaded,
+        local_ms = copied.as_millis() as u64,
+        downloaded_bytes = downloaded,
+        download_ms = (started.elapsed() - copied).as_millis() as u64,
+        "files of the state are there"
+    );
     let path = folder.join("CURRENT");
     std::fs::write(&path, format!("{manifest}\n"))
         .map_err(|e| StateError::local(format!("cannot write {}", path.display()), &e))
@@ -160,6 +177,10 @@ fn unpack(file: &v1::FileRef, folder: &Path) -> Result<()> {
     let to = folder.join(&file.local_name);
     std::fs::write(&to, &file.content)
         .map_err(|e| StateError::local(format!("cannot write {}", to.display()), &e))
+}
+
+fn bytes(files: &[&v1::FileRef]) -> u64 {
+    files.iter().map(|file| file.size_bytes).sum()
 }
 
 /// The name of the one RocksDB manifest. Names become paths, so nothing but plain ones is let through.

@@ -277,6 +277,11 @@ impl KeyedState for RocksState {
     fn is_empty(&self) -> bool {
         self.writer.is_none()
     }
+
+    fn stored_bytes(&self) -> u64 {
+        let db = self.writer.as_ref().and_then(Writer::current);
+        db.map_or(0, Db::live_bytes)
+    }
 }
 
 impl Drop for RocksState {

@@ -208,6 +208,10 @@ impl KeyedState for RocksBackend {
     fn is_empty(&self) -> bool {
         self.state.is_empty()
     }
+
+    fn stored_bytes(&self) -> u64 {
+        self.state.stored_bytes()
+    }
 }
 
 impl KeyedBackend for RocksBackend {

@@ -228,8 +228,12 @@ impl GroupAggregateOperator {
     }
 }
 
-/// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed.
+/// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed. A start does not wait for the reading of what
+/// clearly does not fit.
 fn restore(store: &mut AggregateStore, budget: usize, state: &mut dyn KeyedState) -> Result<()> {
+    if state.stored_bytes() > budget as u64 {
+        return store.spill();
+    }
     let (mut fits, mut entries) = (true, 0usize);
     for table in [GROUPS, DISTINCT, MULTISETS] {
         if state.is_empty() || !fits {

@@ -316,7 +316,9 @@ impl Slices {
             i64::MIN
         };
         let found = self.find(state)?;
-        if !self.load(budget, state)? {
+        // What clearly does not fit is not read in vain.
+        let may_fit = state.stored_bytes() <= budget as u64;
+        if !may_fit || !self.load(budget, state)? {
             self.slices
                 .values_mut()
                 .try_for_each(AggregateStore::clear)?;

@@ -172,6 +172,7 @@ fn an_attempt_goes_on_from_the_files_it_was_restored_from() {
         .restore("b", all_groups(), std::slice::from_ref(&first))
         .unwrap();
     assert!(!restored.is_empty());
+    assert!((1..=restored.size_bytes()).contains(&restored.stored_bytes()));
     assert_eq!(content(&mut restored), content(&mut state));
     restored.write(one(1, "k", "v")).unwrap();
     let second = world.checkpoint(&mut restored, 2);
