@@ -186,10 +186,13 @@ fn add_and_remove(cluster: &mut Cluster, job: &str) {
     cluster.start_job_manager(rest[0]).unwrap();
 }
 
-fn run_all(cluster: &mut Cluster, job: &str) {
+fn leader_kills() -> u32 {
     let kills = std::env::var("WEIR_LEADER_KILLS").ok();
-    let kills = kills.and_then(|text| text.parse().ok()).unwrap_or(3);
-    for n in 0..kills {
+    kills.and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+fn run_all(cluster: &mut Cluster, job: &str) {
+    for n in 0..leader_kills() {
         let leader = cluster.leader().unwrap();
         cluster.kill_job_manager(leader);
         next_checkpoint(cluster, job, &format!("kill {n} of a leader"));
@@ -235,7 +238,9 @@ fn job_managers_are_never_the_reason_for_a_restart() {
     let job = cluster.submit(&script, &["--parallelism", "2"]).unwrap();
     let producer = {
         let stream = stream.clone();
-        std::thread::spawn(move || stream.produce(Duration::from_secs(60)))
+        // The input has to last until the last change.
+        let time = Duration::from_secs(45) + Duration::from_secs(5) * leader_kills();
+        std::thread::spawn(move || stream.produce(time))
     };
     cluster.wait_for_state(&job, "RUNNING", WAIT).unwrap();
     let observer = Observer::start(&cluster.addresses, &job);
