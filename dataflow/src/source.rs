@@ -47,7 +47,8 @@ pub trait SourceReader: Send {
         Ok(())
     }
 
-    /// The reader does not know its splits yet: it may turn out to have some, so it holds the watermark back.
+    /// The reader has not named all splits that it knows of, or does not know them yet. It holds the watermark back while that is so, also
+    /// when none of those it has named is open: what is read of the next ones is not to be late.
     fn is_discovering(&self) -> bool {
         false
     }

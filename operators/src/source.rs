@@ -95,7 +95,7 @@ impl SourceOperator {
         Ok(())
     }
 
-    /// Reads once. Emits at most one batch.
+    /// Reads once. Emits at most one batch. Here as below, `now_ms` is of a clock that stands still while nothing can be read.
     pub fn poll(&mut self, out: &mut dyn Output, now_ms: i64) -> Result<SourceStatus> {
         if self.stopped || self.ended {
             return Ok(SourceStatus::EndOfData);

@@ -127,6 +127,10 @@ pub struct Subtask {
     last_checkpoint: CheckpointId,
     step_ended: Instant,
     was_blocked: bool,
+    /// Of the last turn.
+    turned_ms: i64,
+    /// For how long outputs or a sink had no room.
+    blocked_ms: i64,
 }
 
 impl Subtask {
@@ -156,6 +160,8 @@ impl Subtask {
             last_checkpoint: CheckpointId(0),
             step_ended: Instant::now(),
             was_blocked: false,
+            turned_ms: i64::MAX,
+            blocked_ms: 0,
         }
     }
 
@@ -206,6 +212,10 @@ impl Subtask {
 
     fn turn(&mut self) -> Result<Progress> {
         let now_ms = self.clock.now_ms();
+        if self.was_blocked {
+            self.blocked_ms += now_ms.saturating_sub(self.turned_ms).max(0);
+        }
+        self.turned_ms = now_ms;
         self.overtake(now_ms)?;
         if !self.chain.outputs.flush(now_ms)? {
             return Ok(Progress::Blocked);
@@ -252,11 +262,14 @@ impl Subtask {
         if self.ended {
             return Ok(false);
         }
-        let status = source.poll(&mut self.chain.head(now_ms), now_ms)?;
+        // Nobody is idle while nothing can be read: a split whose rows wait behind backpressure is not to be passed by the watermark (as in
+        // Flink since FLINK-35886).
+        let reading_ms = now_ms - self.blocked_ms;
+        let status = source.poll(&mut self.chain.head(now_ms), reading_ms)?;
         let read = source.take_read();
         self.meter.count_in(read.rows, read.bytes);
-        let watermark = source.take_watermark(now_ms);
-        let is_idle = source.is_idle(now_ms);
+        let watermark = source.take_watermark(reading_ms);
+        let is_idle = source.is_idle(reading_ms);
         let was_idle = std::mem::replace(idle, is_idle);
         let complete = !source.is_stopped();
         if let Some(watermark) = watermark {
@@ -523,3 +536,7 @@ impl Subtask {
 pub fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "subtask_tests.rs"]
+mod tests;

@@ -48,6 +48,8 @@ enum Event {
         offset: u64,
     },
     Finished(u32),
+    /// All files that were there are read; others may appear.
+    CaughtUp,
 }
 
 /// The reader of one subtask.
@@ -58,6 +60,8 @@ pub(super) struct FileReader {
     /// Files that a restored state has begun and that the thread has not come to yet.
     begun: BTreeMap<String, u64>,
     finished: BTreeSet<String>,
+    /// Files that are there may not have been begun.
+    discovering: bool,
 }
 
 impl FileReader {
@@ -109,6 +113,7 @@ impl FileReader {
             open: BTreeMap::new(),
             begun: own_begun,
             finished: own_finished,
+            discovering: true,
         })
     }
 }
@@ -138,8 +143,16 @@ impl SourceReader for FileReader {
     fn poll(&mut self) -> Result<SourceEvent> {
         Ok(match self.producer.poll()? {
             Produced::Nothing => SourceEvent::Pending,
-            Produced::End => SourceEvent::EndOfData,
+            Produced::End => {
+                self.discovering = false;
+                SourceEvent::EndOfData
+            }
+            Produced::Item(Event::CaughtUp) => {
+                self.discovering = false;
+                SourceEvent::Pending
+            }
             Produced::Item(Event::Started(split, path)) => {
+                self.discovering = true;
                 let offset = self.begun.remove(&path).unwrap_or(0);
                 self.open.insert(split, (path, offset));
                 SourceEvent::SplitStarted(split)
@@ -180,6 +193,10 @@ impl SourceReader for FileReader {
             })?);
         }
         Ok(items)
+    }
+
+    fn is_discovering(&self) -> bool {
+        self.discovering
     }
 
     fn close(&mut self) {
@@ -240,6 +257,7 @@ impl Scan {
     }
 
     fn read_all(&mut self, outlet: &Outlet<Event>) -> std::result::Result<(), Stop> {
+        let mut caught_up = false;
         loop {
             let files = match self.monitor_interval {
                 Some(_) => self.files.list()?,
@@ -248,12 +266,17 @@ impl Scan {
             for file in files {
                 if self.owner.owns(&file.path) && self.done.insert(file.path.clone()) {
                     self.read_file(&file, outlet)?;
+                    caught_up = false;
                 }
             }
-            match self.monitor_interval {
-                Some(interval) => outlet.sleep(interval)?,
-                None => return Ok(()),
+            let Some(interval) = self.monitor_interval else {
+                return Ok(());
+            };
+            if !caught_up {
+                outlet.send(Event::CaughtUp)?;
+                caught_up = true;
             }
+            outlet.sleep(interval)?;
         }
     }
 

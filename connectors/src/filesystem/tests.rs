@@ -116,6 +116,28 @@ fn a_watched_folder_gives_new_files_once() {
 }
 
 #[test]
+fn between_two_files_the_reader_holds_the_watermark_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..5 {
+        write_lines(&dir.path().join(number.to_string()), number..number + 1);
+    }
+    for watch in [&[][..], &[("source.monitor-interval", "1 ms")]] {
+        let mut reader = open_reader(dir.path(), watch, &[]);
+        let mut finished = 0;
+        while finished < 5 {
+            assert!(reader.is_discovering());
+            let event = reader.poll().unwrap();
+            finished += usize::from(matches!(event, SourceEvent::SplitFinished(_)));
+        }
+        // All of them are read: now it waits for nothing that is there.
+        while reader.is_discovering() {
+            reader.poll().unwrap();
+        }
+        reader.close();
+    }
+}
+
+#[test]
 fn a_broken_record_is_named_by_file_and_byte() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");

@@ -88,14 +88,8 @@ impl KafkaSource {
         match fetched {
             Fetched::Splits(splits) => {
                 self.is_discovered = true;
-                for split in splits {
-                    let number = self.splits.len() as u32;
-                    self.events.push_back(SourceEvent::SplitStarted(number));
-                    if split.is_finished() {
-                        self.events.push_back(SourceEvent::SplitFinished(number));
-                    }
-                    self.splits.push(split);
-                }
+                self.events.extend(starts(self.splits.len(), &splits));
+                self.splits.extend(splits);
             }
             Fetched::NoMoreSplits => self.no_more_splits = true,
             Fetched::Records(records) => self.decode(records)?,
@@ -212,6 +206,15 @@ impl KafkaSource {
     }
 }
 
+/// Names the splits with records to read, the first of them having this number. One that a restored state has finished is not started, to be
+/// finished at once: before the next one is named the reader would seem to have none, and the watermark would pass the rows of that.
+fn starts(first: usize, splits: &[Split]) -> impl Iterator<Item = SourceEvent> {
+    let numbered = (first as u32..).zip(splits);
+    numbered
+        .filter(|(_, split)| !split.is_finished())
+        .map(|(number, _)| SourceEvent::SplitStarted(number))
+}
+
 impl SourceReader for KafkaSource {
     fn poll(&mut self) -> Result<SourceEvent> {
         loop {
@@ -260,5 +263,28 @@ impl SourceReader for KafkaSource {
 
     fn close(&mut self) {
         self.fetcher.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_seems_to_have_no_split_while_it_names_them() {
+        let split = |partition, next_offset| Split {
+            topic: "orders".into(),
+            partition,
+            next_offset,
+            stop_offset: 10,
+        };
+        let splits = [split(0, 10), split(3, 4), split(6, 10), split(9, 0)];
+        let named: Vec<_> = starts(2, &splits)
+            .map(|event| match event {
+                SourceEvent::SplitStarted(number) => number,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(named, [3, 5]);
     }
 }

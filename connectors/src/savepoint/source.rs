@@ -84,9 +84,12 @@ impl SavepointSource {
 
 impl SourceReader for SavepointSource {
     fn poll(&mut self) -> Result<SourceEvent> {
-        let event = match self.producer.poll()? {
-            Produced::Nothing => return Ok(SourceEvent::Pending),
-            Produced::End => SourceEvent::EndOfData,
+        Ok(match self.producer.poll()? {
+            Produced::Nothing => SourceEvent::Pending,
+            Produced::End => {
+                self.discovering = false;
+                SourceEvent::EndOfData
+            }
             Produced::Item(Event::Started(split)) => {
                 self.part(split);
                 SourceEvent::SplitStarted(split)
@@ -100,9 +103,7 @@ impl SourceReader for SavepointSource {
                 self.part(split).finished = true;
                 SourceEvent::SplitFinished(split)
             }
-        };
-        self.discovering = false;
-        Ok(event)
+        })
     }
 
     fn snapshot(&mut self) -> Result<Vec<Bytes>> {
