@@ -49,7 +49,7 @@ fn source(events: Vec<SourceEvent>, clock: &Clock) -> (Subtask, ChannelReceiver)
     let schema = schema(&[("ts", time), ("n", DataType::Int64)]);
     let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("ts", 0));
     let spec = v1::Source {
-        read_schema: encode_schema(&schema).unwrap().into(),
+        read_schema: encode_schema(&schema).into(),
         watermark: Some(v1::WatermarkSpec {
             time_column: 0,
             expr: Some(v1::Expr {
@@ -72,7 +72,7 @@ fn source(events: Vec<SourceEvent>, clock: &Clock) -> (Subtask, ChannelReceiver)
     let partitioner = Partitioner::new(&edge, &schema, 0, 1, 128).unwrap();
     let output = EdgeOutput::new(partitioner, vec![ChannelSender::Local(sender)]);
     let id = SubtaskId {
-        vertex: 0,
+        vertex: weir_common::ids::VertexId(0),
         index: 0,
     };
     let key = AttemptKey {
