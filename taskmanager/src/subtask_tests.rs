@@ -49,7 +49,7 @@ fn source(events: Vec<SourceEvent>, clock: &Clock) -> (Subtask, ChannelReceiver)
     let schema = schema(&[("ts", time), ("n", DataType::Int64)]);
     let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("ts", 0));
     let spec = v1::Source {
-        read_schema: encode_schema(&schema).into(),
+        read_schema: encode_schema(&schema),
         watermark: Some(v1::WatermarkSpec {
             time_column: 0,
             expr: Some(v1::Expr {
