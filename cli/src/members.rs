@@ -53,23 +53,27 @@ pub async fn run(config: &Config, command: MembersCommand) -> anyhow::Result<()>
 }
 
 fn print(format: OutputFormat, cluster: &v1::GetClusterResponse) {
-    let mut table = table(&["ID", "ADDRESS", "ROLE"]);
+    let mut table = table(&["ID", "ADDRESS", "ROLE", "STATE"]);
     for member in &cluster.job_manager_infos {
         let role = match (member.voter, member.address == cluster.leader) {
             (_, true) => "leader",
             (true, false) => "voter",
             (false, false) => "learner",
         };
+        let state = if member.active { "up" } else { "silent" };
         if format == OutputFormat::Json {
             println!(
                 "{}",
-                serde_json::json!({ "id": member.id, "address": member.address, "role": role })
+                serde_json::json!({
+                    "id": member.id, "address": member.address, "role": role, "state": state
+                })
             );
         }
         table.add_row([
             member.id.to_string(),
             member.address.clone(),
             role.to_owned(),
+            state.to_owned(),
         ]);
     }
     if format == OutputFormat::Text {

@@ -76,37 +76,15 @@ impl Cluster {
         eventually(
             "all task managers register",
             Duration::from_secs(60),
-            || {
-                let registered = cluster.log_count("job manager", "task manager registered");
-                (registered >= expected).then_some(())
-            },
-        )
-        .or_else(|error| {
-            if cluster.can_list() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })?;
+            || (cluster.registered() >= expected).then_some(()),
+        )?;
         Ok(cluster)
     }
 
-    fn can_list(&self) -> bool {
-        self.command("list")
-            .output()
-            .is_ok_and(|output| output.status.success())
-    }
-
-    fn log_count(&self, role: &str, text: &str) -> usize {
-        let processes = if role == "job manager" {
-            &self.job_managers
-        } else {
-            &self.task_managers
-        };
-        processes
-            .iter()
-            .flatten()
-            .map(|process| process.log_text().matches(text).count())
+    /// How often a task manager has registered, by the logs of the job managers that run.
+    fn registered(&self) -> usize {
+        let logs = self.job_managers.iter().flatten().map(Process::log_text);
+        logs.map(|log| log.matches("task manager registered").count())
             .sum()
     }
 
@@ -206,18 +184,43 @@ impl Cluster {
 
     /// What `weir jobmanager list` says: role by id.
     pub fn job_manager_roles(&self) -> anyhow::Result<BTreeMap<u64, String>> {
+        self.job_managers_by(&self.addresses.join(","), "role")
+    }
+
+    /// Takes part: it is up, knows the leader, and the leader knows of it.
+    pub fn job_manager_takes_part(&self, index: usize) -> bool {
+        let asked = self.job_managers_by(&self.addresses[index], "state");
+        asked.is_ok_and(|states| states.get(&(index as u64 + 1)).is_some_and(|s| s == "up"))
+    }
+
+    /// The leader has not heard of it for some time.
+    pub fn job_manager_is_silent(&self, index: usize) -> bool {
+        let asked = self.job_managers_by(&self.addresses.join(","), "state");
+        asked.is_ok_and(|states| {
+            states
+                .get(&(index as u64 + 1))
+                .is_some_and(|s| s == "silent")
+        })
+    }
+
+    /// One column of `weir jobmanager list`, asked at these addresses, by id.
+    fn job_managers_by(
+        &self,
+        addresses: &str,
+        column: &str,
+    ) -> anyhow::Result<BTreeMap<u64, String>> {
         let output = run(
             weir()
                 .args(["jobmanager", "list", "--format", "json", "--jobmanager"])
-                .arg(self.addresses.join(",")),
+                .arg(addresses),
             COMMAND_TIMEOUT,
         )?;
         let lines = String::from_utf8(output.stdout)?;
-        let role = |line: &str| -> Option<(u64, String)> {
+        let cell = |line: &str| -> Option<(u64, String)> {
             let member: Value = serde_json::from_str(line).ok()?;
-            Some((member["id"].as_u64()?, member["role"].as_str()?.to_owned()))
+            Some((member["id"].as_u64()?, member[column].as_str()?.to_owned()))
         };
-        Ok(lines.lines().filter_map(role).collect())
+        Ok(lines.lines().filter_map(cell).collect())
     }
 
     pub fn start_task_manager(&mut self, index: usize) -> anyhow::Result<()> {

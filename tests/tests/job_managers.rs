@@ -109,15 +109,6 @@ fn next_checkpoint(cluster: &Cluster, job: &str, after: &str) {
     }
 }
 
-fn others(cluster: &Cluster, index: usize) -> String {
-    let others = cluster.addresses.iter().enumerate();
-    let others = others.filter(|(at, _)| *at != index);
-    others
-        .map(|(_, address)| address.as_str())
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
 fn change(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
     let mut command = weir();
     command.arg("jobmanager").args(arguments);
@@ -196,7 +187,10 @@ fn add_and_remove(cluster: &mut Cluster, job: &str) {
         .filter(|i| *i != leader && *i != leader_now)
         .collect();
     cluster.kill_job_manager(rest[0]);
-    std::thread::sleep(Duration::from_secs(3));
+    eventually("it is silent", WAIT, || {
+        cluster.job_manager_is_silent(rest[0]).then_some(())
+    })
+    .unwrap();
     let (removed, said) = change(cluster, &["remove", &(rest[1] + 1).to_string()]);
     assert!(!removed && said.contains("cannot be taken out"), "{said}");
     cluster.start_job_manager(rest[0]).unwrap();
@@ -219,13 +213,10 @@ fn run_all(cluster: &mut Cluster, job: &str) {
         next_checkpoint(cluster, job, "the stop of one");
         cluster.start_job_manager(index).unwrap();
         // The next one only when this one takes part again, as an orchestrator does it.
-        let others = others(cluster, index);
         eventually("it takes part", WAIT, || {
-            let log = cluster.job_managers[index].as_ref()?.log_text();
-            (log.contains("job manager is up") && !others.is_empty()).then_some(())
+            cluster.job_manager_takes_part(index).then_some(())
         })
         .unwrap();
-        std::thread::sleep(Duration::from_secs(1));
     }
     lose_a_disk(cluster, job);
     add_and_remove(cluster, job);

@@ -161,6 +161,8 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
         let leader = self.current().await?;
         let job_managers = leader.raft.members();
+        let active = leader.raft.active().await;
+        let active = active.map_err(|error| propose_status(&error))?;
         let members = leader.members.lock();
         let task_managers = members
             .iter()
@@ -184,6 +186,7 @@ impl JobService for Jobs {
                 .map(|member| v1::JobManagerInfo {
                     id: member.id,
                     voter: member.role() == v1::JobManagerRole::Voter,
+                    active: active.contains(&member.id),
                     address: member.address,
                 })
                 .collect(),

@@ -28,7 +28,7 @@ use super::reads::Reads;
 use super::snapshot;
 use crate::meta::{MetaState, Outcome, Refusal};
 
-/// A peer that was heard of within this time counts as alive.
+/// A peer that was heard of within this time counts as active.
 const ALIVE: Duration = Duration::from_secs(2);
 /// A learner that lacks no more entries than this has caught up.
 const LAG_ENTRIES: u64 = 50;
@@ -96,6 +96,8 @@ impl Driver {
             Input::Propose { command, reply } => self.propose(command, reply),
             Input::Change { change, reply } => self.change(&change, reply),
             Input::Read { reply } => self.read(reply),
+            // Whoever asked may have given up.
+            Input::Active { reply } => drop(reply.send(Ok(self.seen().active))),
             Input::Yield => self.yield_leadership(),
             Input::Unreachable { peer } => self.raft.report_unreachable(peer),
             Input::SnapshotSent { peer, ok } => {

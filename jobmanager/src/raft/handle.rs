@@ -1,6 +1,6 @@
 //! What everything else says to the node, and what it sees of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
@@ -87,6 +87,12 @@ impl RaftHandle {
     /// read from the view then is linearizable.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
         self.ask(READ_TIMEOUT, |reply| Input::Read { reply }).await
+    }
+
+    /// The members that this one, the leader, has heard of within the last two seconds.
+    pub async fn active(&self) -> Result<BTreeSet<u64>, ProposeError> {
+        self.ask(READ_TIMEOUT, |reply| Input::Active { reply })
+            .await
     }
 
     async fn ask<T>(

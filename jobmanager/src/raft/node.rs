@@ -1,6 +1,6 @@
 //! Starts and ends the thread that takes part in Raft (see `driver.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -46,6 +46,8 @@ pub(super) enum Input {
     },
     /// Somebody wants to read what is committed by now.
     Read { reply: Reply<()> },
+    /// Somebody wants to know who was heard of lately.
+    Active { reply: Reply<BTreeSet<u64>> },
     /// Another member is to lead.
     Yield,
     /// A message to the peer was not delivered.
