@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use weir_common::limits::CHANNEL_ELEMENTS;
 use weir_dataflow::{Barrier, Element, SlotWaker};
 
-use crate::exchange_memory::{ChannelMemory, ExchangeMemory, bytes_of};
+use crate::exchange_memory::{ChannelMemory, ExchangeMemory, Parcel};
 
 /// A producer that found no room raises this; the consumer wakes it when it made some. The order of the two steps on both sides
 /// (flag, then look again; take, then look at the flag) leaves no gap in which a wake-up gets lost.
@@ -81,7 +81,7 @@ impl Local {
 /// Producer's end of a channel inside the process.
 #[derive(Debug)]
 pub struct LocalSender {
-    queue: Sender<Element>,
+    queue: Sender<Parcel>,
     shared: Arc<Local>,
     announced: Arc<Announced>,
     consumer: SlotWaker,
@@ -90,7 +90,7 @@ pub struct LocalSender {
 /// Consumer's end.
 #[derive(Debug)]
 pub struct ChannelReceiver {
-    queue: Receiver<Element>,
+    queue: Receiver<Parcel>,
     release: Release,
     announced: Arc<Announced>,
     /// Announced barriers that have left the queue.
@@ -162,7 +162,7 @@ pub fn local(
 }
 
 /// The consumer's end of a channel that comes from another process; the task that receives the stream fills `Sender`.
-pub fn remote(returned: Arc<Returned>) -> (Sender<Element>, ChannelReceiver) {
+pub fn remote(returned: Arc<Returned>) -> (Sender<Parcel>, ChannelReceiver) {
     // Twice the credits: watermarks and barriers need none.
     let (sender, queue) = crossbeam_channel::bounded(2 * CHANNEL_ELEMENTS);
     let announced = Arc::clone(&returned.announced);
@@ -189,10 +189,11 @@ impl LocalSender {
         if let Element::Barrier(barrier) = &element {
             self.announced.announce(barrier);
         }
-        let bytes = bytes_of(&element);
+        let parcel = Parcel::from(element);
+        let bytes = parcel.bytes;
         self.shared.memory.add(bytes);
         self.shared.used.fetch_add(1, Ordering::AcqRel);
-        match self.queue.send(element) {
+        match self.queue.send(parcel) {
             Ok(()) => self.consumer.wake(),
             Err(_) => {
                 self.shared.used.fetch_sub(1, Ordering::AcqRel);
@@ -213,7 +214,7 @@ impl LocalSender {
 }
 
 impl ChannelReceiver {
-    fn new(queue: Receiver<Element>, release: Release, announced: Arc<Announced>) -> Self {
+    fn new(queue: Receiver<Parcel>, release: Release, announced: Arc<Announced>) -> Self {
         Self {
             queue,
             release,
@@ -225,13 +226,13 @@ impl ChannelReceiver {
 
     /// Next element, if there is one. A batch keeps its room until [`Self::release_batch`].
     pub fn take(&mut self) -> Option<Element> {
-        let element = self.queue.try_recv().ok()?;
+        let Parcel { element, bytes } = self.queue.try_recv().ok()?;
         if let Element::Barrier(barrier) = &element {
             self.taken += u64::from(barrier.overtakes_from_ms.is_some());
         }
         let is_batch = matches!(element, Element::Batch(_));
         if is_batch {
-            self.taken_bytes.push_back(bytes_of(&element));
+            self.taken_bytes.push_back(bytes);
         }
         match &self.release {
             Release::Local { shared, producer } if !is_batch => free(shared, producer),
@@ -365,8 +366,8 @@ mod tests {
     fn only_batches_return_credits_and_only_when_they_are_processed() {
         let returned = Arc::new(Returned::new(Arc::default(), ExchangeMemory::new(u64::MAX)));
         let (sender, mut receiver) = remote(Arc::clone(&returned));
-        sender.send(Element::Watermark(1)).unwrap();
-        sender.send(a_batch()).unwrap();
+        sender.send(Element::Watermark(1).into()).unwrap();
+        sender.send(a_batch().into()).unwrap();
         while receiver.take().is_some() {}
         assert_eq!(returned.credits.load(Ordering::Relaxed), 0);
         receiver.release_batch();

@@ -77,10 +77,21 @@ impl Drop for ChannelMemory {
     }
 }
 
-/// What an element takes; only rows count.
-pub fn bytes_of(element: &Element) -> usize {
-    match element {
-        Element::Batch(batch) => batch.data_bytes(),
-        _ => 0,
+/// An element in a channel, with what it takes: that is counted once, for it takes a look at every column.
+#[derive(Debug)]
+pub struct Parcel {
+    /// What is sent.
+    pub element: Element,
+    /// Of its rows; nothing else counts.
+    pub bytes: usize,
+}
+
+impl From<Element> for Parcel {
+    fn from(element: Element) -> Self {
+        let bytes = match &element {
+            Element::Batch(batch) => batch.data_bytes(),
+            _ => 0,
+        };
+        Self { element, bytes }
     }
 }

@@ -16,7 +16,7 @@ use weir_proto::v1;
 use super::codec;
 use super::send::describe;
 use crate::channel::{self, ChannelReceiver, Returned};
-use crate::exchange_memory::{ExchangeMemory, bytes_of};
+use crate::exchange_memory::{ExchangeMemory, Parcel};
 
 /// Which stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,12 +33,12 @@ pub struct StreamKey {
 
 /// The receiving half of one channel, inside the stream's task.
 struct Inbox {
-    queue: Sender<Element>,
+    queue: Sender<Parcel>,
     returned: Arc<Returned>,
     consumer: SlotWaker,
     /// What the queue has no room for. Bounded by the credits, and what the producer sent ahead of them: of several watermarks in a row
     /// only the last is kept.
-    staged: VecDeque<Element>,
+    staged: VecDeque<Parcel>,
     sequence: u64,
     /// Credits that the producer has. Below 0: it has sent batches ahead of a barrier that overtakes.
     outstanding: i64,
@@ -47,23 +47,28 @@ struct Inbox {
 
 impl Inbox {
     fn push(&mut self, element: Element, overdraft: bool) -> Result<()> {
+        let parcel = Parcel::from(element);
+        let element = &parcel.element;
         if matches!(element, Element::Batch(_)) {
             if self.outstanding <= 0 && !overdraft {
                 return Err(broken("a batch came without credit"));
             }
             self.outstanding -= 1;
-            self.returned.memory.add(bytes_of(&element));
+            self.returned.memory.add(parcel.bytes);
         }
-        if let Element::Barrier(barrier) = &element {
+        if let Element::Barrier(barrier) = element {
             self.returned.announced.announce(barrier);
         }
         self.ended |= matches!(element, Element::EndOfData);
         let replaces = matches!(element, Element::Watermark(_))
-            && matches!(self.staged.back(), Some(Element::Watermark(_)));
+            && self
+                .staged
+                .back()
+                .is_some_and(|last| matches!(last.element, Element::Watermark(_)));
         if replaces {
             self.staged.pop_back();
         }
-        self.staged.push_back(element);
+        self.staged.push_back(parcel);
         self.flush();
         Ok(())
     }
@@ -81,11 +86,11 @@ impl Inbox {
     /// True when nothing is left behind.
     fn fill(&mut self) -> bool {
         let mut woke = false;
-        while let Some(element) = self.staged.pop_front() {
-            match self.queue.try_send(element) {
+        while let Some(parcel) = self.staged.pop_front() {
+            match self.queue.try_send(parcel) {
                 Ok(()) => woke = true,
-                Err(TrySendError::Full(element)) => {
-                    self.staged.push_front(element);
+                Err(TrySendError::Full(parcel)) => {
+                    self.staged.push_front(parcel);
                     break;
                 }
                 // The subtask is gone; the attempt is being torn down.
