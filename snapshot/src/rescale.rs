@@ -26,17 +26,25 @@ pub fn overlapping(old: &[KeyGroupRange], new: KeyGroupRange) -> Vec<(usize, Key
         .collect()
 }
 
+/// What the subtasks of an operator had, in the order of these.
+pub fn parts<'a>(manifest: &'a v1::Manifest, operator_uid: &str) -> Vec<&'a v1::OperatorSnapshot> {
+    let operators = manifest.operators.iter();
+    let mut parts: Vec<_> = operators
+        .filter(|part| part.operator_uid == operator_uid)
+        .collect();
+    parts.sort_by_key(|part| part.subtask);
+    parts
+}
+
 /// The keyed state of an operator that `new` needs groups of.
 pub fn keyed_parts<'a>(
     manifest: &'a v1::Manifest,
     operator_uid: &str,
     new: KeyGroupRange,
 ) -> Vec<&'a v1::KeyedState> {
-    manifest
-        .operators
-        .iter()
-        .filter(|operator| operator.operator_uid == operator_uid)
-        .filter_map(|operator| operator.keyed.as_ref())
+    parts(manifest, operator_uid)
+        .into_iter()
+        .filter_map(|part| part.keyed.as_ref())
         .filter(|keyed| {
             let range = keyed.key_groups.as_ref().and_then(range_from_proto);
             range.is_some_and(|range| range.intersect(new).is_some())

@@ -4,8 +4,8 @@ use arrow::datatypes::SchemaRef;
 use weir_dataflow::schema::decode_schema;
 use weir_dataflow::state::LAYOUT_LIST;
 use weir_dataflow::{Error, Result};
-use weir_layout::lists;
 use weir_proto::v1;
+use weir_snapshot::rescale;
 
 /// Operators in the order of the graph.
 #[derive(Debug, Clone)]
@@ -60,15 +60,19 @@ pub(super) fn keyed<'a>(
     manifest: &'a v1::Manifest,
     uid: &str,
 ) -> impl Iterator<Item = &'a v1::KeyedState> {
-    let mut parts: Vec<_> = manifest
-        .operators
+    let parts = rescale::parts(manifest, uid).into_iter();
+    parts.filter_map(|part| part.keyed.as_ref())
+}
+
+/// The lists with this name, each with its subtask.
+pub(super) fn lists<'a>(
+    parts: &[&'a v1::OperatorSnapshot],
+    name: &str,
+) -> Vec<(u32, &'a v1::OperatorState)> {
+    let states = parts
         .iter()
-        .filter(|operator| operator.operator_uid == uid)
-        .collect();
-    parts.sort_by_key(|operator| operator.subtask);
-    parts
-        .into_iter()
-        .filter_map(|operator| operator.keyed.as_ref())
+        .flat_map(|part| part.states.iter().map(|state| (part.subtask, state)));
+    states.filter(|(_, state)| state.name == name).collect()
 }
 
 impl Contents {
@@ -158,11 +162,7 @@ fn operator(
     description: &v1::OperatorDescription,
 ) -> Result<Option<OperatorContents>> {
     let uid = &description.operator_uid;
-    let parts: Vec<_> = manifest
-        .operators
-        .iter()
-        .filter(|part| part.operator_uid == *uid)
-        .collect();
+    let parts = rescale::parts(manifest, uid);
     let has_state = |part: &&&v1::OperatorSnapshot| {
         part.keyed.is_some()
             || part.in_flight.is_some()
@@ -188,14 +188,10 @@ fn operator(
     names.sort_unstable();
     names.dedup();
     for name in names {
-        let items: Vec<_> = parts
-            .iter()
-            .flat_map(|part| part.states.iter().map(|state| (part.subtask, state)))
-            .filter(|(_, state)| state.name == name)
-            .collect();
+        let items = lists(&parts, name);
         tables.push(TableContents {
             name: name.to_owned(),
-            schema: lists::rows(&items)?.schema(),
+            schema: weir_layout::lists::rows(&items)?.schema(),
             place: Place::List(name.to_owned()),
         });
     }

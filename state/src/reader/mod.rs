@@ -11,7 +11,7 @@ use weir_common::limits::BATCH_ROWS;
 use weir_dataflow::{Error, KeyedState as _, Result, StateTable};
 use weir_layout::{RowReader, lists};
 use weir_proto::v1;
-use weir_snapshot::rescale::range_from_proto;
+use weir_snapshot::rescale::{self, range_from_proto};
 use weir_snapshot::{Located, locate};
 
 pub use contents::{Contents, OperatorContents, Place, TableContents};
@@ -110,22 +110,8 @@ impl SnapshotReader {
     }
 
     fn list(&self, uid: &str, name: &str) -> Result<RecordBatch> {
-        let mut parts: Vec<_> = self
-            .located
-            .manifest
-            .operators
-            .iter()
-            .filter(|operator| operator.operator_uid == uid)
-            .flat_map(|operator| {
-                operator
-                    .states
-                    .iter()
-                    .map(|state| (operator.subtask, state))
-            })
-            .filter(|(_, state)| state.name == name)
-            .collect();
-        parts.sort_by_key(|(subtask, _)| *subtask);
-        lists::rows(&parts)
+        let parts = rescale::parts(&self.located.manifest, uid);
+        lists::rows(&contents::lists(&parts, name))
     }
 
     fn keyed(&self, uid: &str) -> impl Iterator<Item = &v1::KeyedState> {

@@ -7,7 +7,7 @@ use weir_dataflow::{Error, OperatorStates, Result};
 use weir_layout::{Migration, check_operator};
 use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
-use weir_snapshot::rescale::keyed_parts;
+use weir_snapshot::rescale;
 
 /// One operator's share.
 #[derive(Debug, Default)]
@@ -51,12 +51,7 @@ pub fn share(
     parallelism: u32,
     range: KeyGroupRange,
 ) -> Share {
-    let mut parts: Vec<_> = manifest
-        .operators
-        .iter()
-        .filter(|operator| operator.operator_uid == uid)
-        .collect();
-    parts.sort_by_key(|operator| operator.subtask);
+    let parts = rescale::parts(manifest, uid);
     let whole = OperatorStates::from_parts(
         parts
             .iter()
@@ -70,7 +65,7 @@ pub fn share(
     });
     Share {
         states: OperatorStates::from_parts(mine),
-        keyed: keyed_parts(manifest, uid, range)
+        keyed: rescale::keyed_parts(manifest, uid, range)
             .into_iter()
             .cloned()
             .collect(),
