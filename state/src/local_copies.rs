@@ -3,40 +3,68 @@
 //!
 //! A copy is a hard link to a table file that RocksDB has or had, so it costs no space as long as the database keeps the file. It is
 //! named after the file on the store, whose name never repeats, and so serves whichever subtask needs that file. Nothing relies on
-//! copies: one is taken only if it has the size and checksum that the manifest says, else the file is downloaded.
+//! copies: one is taken only if it has the size and checksum that the manifest says, else the file is downloaded. A file that this process
+//! has itself uploaded or downloaded, and that nobody has written to since, is not read again: what the disk does to it meanwhile RocksDB's
+//! own checksums find, as they would have without a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use weir_proto::v1;
-use weir_snapshot::file_info;
+use weir_snapshot::{FileInfo, file_info};
 
 /// Copies of jobs of which nothing was heard for so long are removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
-/// The copies of one job in this process.
+/// The copies of one job. To be kept as long as the job may come back to this process.
 #[derive(Debug)]
 pub struct LocalCopies {
     folder: PathBuf,
+    /// Of copies by path: what was found in them, and which file that was.
+    known: Mutex<BTreeMap<PathBuf, (Identity, FileInfo)>>,
+}
+
+/// A file that has not been written to since has the same. Hard links, which come and go, change none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    modified_ns: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
 }
 
 impl LocalCopies {
     /// In the folder of one job; created when needed.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self {
+            folder,
+            known: Mutex::default(),
+        }
     }
 
     fn path(&self, stored: &str) -> PathBuf {
         self.folder.join(stored.replace('/', "_"))
     }
 
-    /// Keeps `from`, which is the file `stored` of a checkpoint. A copy that can't be made is only a download later.
-    pub(crate) fn keep(&self, stored: &str, from: &Path) {
-        let link = || match std::fs::hard_link(from, self.path(stored)) {
+    /// Keeps `from`, which was read and is `file` of a checkpoint. A copy that can't be made is only a download later.
+    pub(crate) fn keep(&self, file: &v1::FileRef, from: &Path) {
+        let copy = self.path(&file.path);
+        let link = || match std::fs::hard_link(from, &copy) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         };
@@ -47,14 +75,24 @@ impl LocalCopies {
             linked => linked,
         };
         if let Err(error) = linked {
-            tracing::debug!("no local copy of {stored} is kept: {error}");
+            tracing::debug!("no local copy of {} is kept: {error}", file.path);
+        }
+        // Only of this very file, not of another that has the name, is it known.
+        if let (Ok(own), Ok(kept)) = (from.metadata(), copy.metadata())
+            && Identity::of(&own) == Identity::of(&kept)
+        {
+            let info = FileInfo {
+                size_bytes: file.size_bytes,
+                checksum: file.checksum,
+            };
+            self.known.lock().insert(copy, (Identity::of(&kept), info));
         }
     }
 
-    /// Puts the copy of `file` at `to`, if there is one and it is whole. Reads all of it.
+    /// Puts the copy of `file` at `to`, if there is one and it is whole. Reads all of it, unless it is known.
     pub(crate) fn take(&self, file: &v1::FileRef, to: &Path) -> bool {
         let copy = self.path(&file.path);
-        let Ok(found) = file_info(&copy) else {
+        let Some(found) = self.info(&copy) else {
             return false;
         };
         if let Err(error) = found.expect(file, || copy.display().to_string()) {
@@ -65,9 +103,29 @@ impl LocalCopies {
         std::fs::hard_link(&copy, to).is_ok()
     }
 
+    fn info(&self, copy: &Path) -> Option<FileInfo> {
+        let metadata = copy.metadata().ok()?;
+        let identity = Identity::of(&metadata);
+        let known = self.known.lock().get(copy).copied();
+        if let Some((known, info)) = known
+            && known == identity
+            && info.size_bytes == metadata.len()
+        {
+            return Some(info);
+        }
+        let info = file_info(copy).ok()?;
+        self.known.lock().insert(copy.to_owned(), (identity, info));
+        Some(info)
+    }
+
     fn forget(&self, stored: &str) {
+        self.remove(&self.path(stored));
+    }
+
+    fn remove(&self, copy: &Path) {
+        self.known.lock().remove(copy);
         // It may be gone already, or never have been made.
-        let _ = std::fs::remove_file(self.path(stored));
+        let _ = std::fs::remove_file(copy);
     }
 
     /// Removes all copies but those of `needed`: what the subtasks of an attempt that begins here were restored from.
@@ -78,7 +136,7 @@ impl LocalCopies {
         };
         for path in entries.flatten().map(|entry| entry.path()) {
             if !needed.contains(&path) {
-                let _ = std::fs::remove_file(path);
+                self.remove(&path);
             }
         }
     }
@@ -117,7 +175,7 @@ impl Kept {
     /// `file` lies in `folder` under its local name.
     pub(crate) fn keep(&self, file: &v1::FileRef, folder: &Path) {
         if let Some(copies) = &self.copies {
-            copies.keep(&file.path, &folder.join(&file.local_name));
+            copies.keep(file, &folder.join(&file.local_name));
             self.stored.lock().insert(file.path.clone());
         }
     }
@@ -185,6 +243,42 @@ mod tests {
             !kept.take(&file, &dir.path().join("again.sst")),
             "a damaged copy is removed"
         );
+    }
+
+    #[test]
+    fn a_copy_is_read_once_by_a_process_and_again_when_it_was_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let copies = LocalCopies::new(dir.path().join("job"));
+        let path = dir.path().join("1.sst");
+        std::fs::write(&path, b"abc").unwrap();
+        let file = stored("shared/1-1-u-1.sst", b"abc");
+        copies.keep(&file, &path);
+        let mut taken = 0;
+        let mut take = |copies: &LocalCopies| {
+            taken += 1;
+            copies.take(&file, &dir.path().join(format!("taken-{taken}")))
+        };
+        // Only the disk itself changes a file so.
+        let modified = path.metadata().unwrap().modified().unwrap();
+        std::fs::write(&path, b"abX").unwrap();
+        let damaged = std::fs::File::options().append(true).open(&path).unwrap();
+        damaged.set_modified(modified).unwrap();
+        assert!(take(&copies), "it is known");
+        let written = modified + Duration::from_secs(1);
+        damaged.set_modified(written).unwrap();
+        assert!(!take(&copies), "somebody has written to it");
+    }
+
+    #[test]
+    fn another_process_reads_the_copies_that_it_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.sst");
+        std::fs::write(&path, b"abc").unwrap();
+        let file = stored("shared/1-1-u-1.sst", b"abc");
+        LocalCopies::new(dir.path().join("job")).keep(&file, &path);
+        std::fs::write(&path, b"abX").unwrap();
+        let restarted = LocalCopies::new(dir.path().join("job"));
+        assert!(!restarted.take(&file, &dir.path().join("taken")));
     }
 
     #[test]

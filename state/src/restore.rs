@@ -3,8 +3,10 @@
 //! before RocksDB sees it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use rocksdb::{DB, IngestExternalFileOptions, Options, ReadOptions, SstFileWriter, WriteBatch};
 use weir_common::ids::CheckpointId;
 use weir_common::key_group::KeyGroupRange;
@@ -142,10 +144,7 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
     }
     let started = Instant::now();
     let all = bytes(&stored);
-    let missing: Vec<_> = stored
-        .into_iter()
-        .filter(|file| !from.kept.take(file, &folder.join(&file.local_name)))
-        .collect();
+    let missing = without_copy(&stored, folder, from);
     let (copied, downloaded) = (started.elapsed(), bytes(&missing));
     let base = from.base;
     from.transfers
@@ -168,6 +167,31 @@ fn download(files: &[v1::FileRef], folder: &Path, from: &Origin<'_>) -> Result<(
     let path = folder.join("CURRENT");
     std::fs::write(&path, format!("{manifest}\n"))
         .map_err(|e| StateError::local(format!("cannot write {}", path.display()), &e))
+}
+
+/// Puts local copies in place, and gives the files of which there is none. Several threads read them.
+fn without_copy<'a>(
+    files: &[&'a v1::FileRef],
+    folder: &Path,
+    from: &Origin<'_>,
+) -> Vec<&'a v1::FileRef> {
+    let (next, missing) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !from.kept.take(file, &folder.join(&file.local_name)) {
+                missing.lock().push(*file);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..from.transfers.limit().min(files.len()) {
+            let helper = std::thread::Builder::new().name("copies".to_owned());
+            // Without helpers this thread does it alone.
+            let _ = helper.spawn_scoped(scope, work);
+        }
+        work();
+    });
+    missing.into_inner()
 }
 
 /// A file that lies in the manifest.

@@ -39,6 +39,11 @@ impl Transfers {
         self
     }
 
+    /// Files at once.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Waits until so many bytes may be sent.
     pub(crate) async fn before_upload(&self, bytes: u64) {
         if let Some(pace) = &self.pace {

@@ -72,6 +72,8 @@ pub struct Node {
     pub folder: PathBuf,
     attempts: Mutex<HashMap<JobId, Arc<Attempt>>>,
     streams: Mutex<HashMap<StreamKey, ExpectedStream>>,
+    /// Of the jobs that ran here lately.
+    copies: Mutex<HashMap<JobId, Arc<LocalCopies>>>,
     /// Deploy, cancel and finish of a job happen one after the other.
     lifecycles: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -120,6 +122,7 @@ impl Node {
             folder: parts.folder,
             attempts: Mutex::default(),
             streams: Mutex::default(),
+            copies: Mutex::default(),
             lifecycles: Mutex::default(),
         })
     }
@@ -262,13 +265,21 @@ impl Node {
 
     fn copies(&self, job: &JobId) -> Option<Arc<LocalCopies>> {
         let folder = || self.folder.join(COPIES).join(job.as_str());
-        let copies = || Arc::new(LocalCopies::new(folder()));
-        self.options.config.local_copies.then(copies)
+        self.options.config.local_copies.then(|| {
+            let mut all = self.copies.lock();
+            let copies = all
+                .entry(job.clone())
+                .or_insert_with(|| Arc::new(LocalCopies::new(folder())));
+            Arc::clone(copies)
+        })
     }
 
     /// Removes local copies of jobs that run here no longer. Blocks.
     pub fn forget_jobs(&self) {
         let running = |id: &str| self.attempts.lock().keys().any(|job| job.as_str() == id);
+        self.copies
+            .lock()
+            .retain(|job, copies| Arc::strong_count(copies) > 1 || running(job.as_str()));
         remove_forgotten(&self.folder.join(COPIES), running);
     }
 
@@ -470,12 +481,10 @@ impl Node {
                 tracing::error!(slot, "the slot is stuck in a subtask of an ended attempt");
                 continue;
             };
-            // Connectors may wait for their threads.
-            attempt.tracker.spawn_blocking(move || {
-                for mut subtask in removed {
-                    close(&mut subtask);
-                }
-            });
+            // Connectors may wait for their threads, and the next attempt waits for all of them.
+            for mut subtask in removed {
+                attempt.tracker.spawn_blocking(move || close(&mut subtask));
+            }
         }
         attempt.settle(state).await;
         let mut attempts = self.attempts.lock();

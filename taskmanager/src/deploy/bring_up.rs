@@ -295,7 +295,7 @@ fn assemble(
         },
         None => Input::Channels(Box::new(ChannelInput::new(inputs, opened.in_flight))),
     };
-    let chain = Chain::new(opened.operators, outputs);
+    let chain = Chain::new(opened.operators.into(), outputs);
     let meter = match attempt.members.get(&id) {
         Some(member) => Arc::clone(&member.meter),
         None => Arc::new(crate::meter::Meter::new(&site.job, "", id)),

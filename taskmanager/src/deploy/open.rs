@@ -1,7 +1,7 @@
 //! Builds and opens the operators of one subtask, on a thread that may block: restores keyed state, opens connectors, commits what a
 //! restored snapshot had prepared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ pub struct Opened {
     /// The head, if it is a source.
     pub source: Option<(OperatorInfo, Box<SourceOperator>)>,
     /// The others.
-    pub operators: Vec<ChainedOperator>,
+    pub operators: VecDeque<ChainedOperator>,
     /// Batches that the restored snapshot holds in flight to the subtask, each with its input.
     pub in_flight: Vec<(usize, Batch)>,
 }
@@ -141,7 +141,7 @@ impl Site {
     pub fn open(&self, subtask: SubtaskId, waker: &SlotWaker) -> Result<Opened> {
         let mut opened = Opened {
             source: None,
-            operators: Vec::new(),
+            operators: VecDeque::new(),
             in_flight: Vec::new(),
         };
         match self.open_into(subtask, waker, &mut opened) {
@@ -177,11 +177,17 @@ impl Site {
         let vertex = vertex(&self.graph, subtask.vertex.0)?;
         opened.in_flight = self.restored_in_flight(vertex, subtask.index)?;
         let mut inputs = self.input_schemas(vertex.id)?;
-        for (position, operator) in vertex.chain.iter().enumerate() {
+        let mut links = Vec::new();
+        for operator in &vertex.chain {
             let output = match operator.output_schema.is_empty() {
                 true => Arc::new(Schema::empty()),
                 false => decode_schema(&operator.output_schema)?,
             };
+            let next = vec![Arc::clone(&output)];
+            links.push((operator, std::mem::replace(&mut inputs, next), output));
+        }
+        // From the last to the first: a sink connects while the state in front of it is restored.
+        for (position, (operator, inputs, output)) in links.into_iter().enumerate().rev() {
             let info = self.info(vertex, operator, subtask.index);
             let mut share = self.share(&info);
             let migration = self.migration(&info, &mut share)?;
@@ -200,10 +206,9 @@ impl Site {
                 _ => {
                     let chained =
                         self.open_operator(operator, info, context, &share, migration.as_ref())?;
-                    opened.operators.push(chained);
+                    opened.operators.push_front(chained);
                 }
             }
-            inputs = vec![output];
         }
         Ok(())
     }
