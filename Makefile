@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_DIR ?= $(WEIR_CACHE)/ccache
 export CCACHE_MAXSIZE ?= 3G
 
-.PHONY: run test build lint bench-nexmark chart-install-test setup
+.PHONY: run test build lint bench-nexmark bench-recovery bench-barrier chart-install-test setup
 
 # Built with the features of the whole workspace: `make test` compiles no dependency a second time.
 run: setup
@@ -44,6 +44,24 @@ bench-nexmark: build
 	cargo build --release --workspace --bin bench-nexmark
 	$(CARGO_TARGET_DIR)/release/bench-nexmark --queries $(QUERIES) --engines $(ENGINES) --events $(EVENTS) --mode $(MODE) \
 		--output $(OUTPUT) $(if $(CHECK),--check $(CHECK))
+
+# kill -9 of a task manager beside Flink: docs/benchmarks.md. STATE_MB is that of each of three task managers.
+bench-recovery: ENGINES ?= weir,flink,flink-tuned
+bench-recovery: STATE_MB ?= 200
+bench-recovery: KILLS ?= 2
+bench-recovery: OUTPUT ?= bench-recovery.json
+bench-recovery: build
+	tools/setup.sh bench
+	cargo build --release --workspace --bin bench-recovery
+	$(CARGO_TARGET_DIR)/release/bench-recovery --engines $(ENGINES) --state-mb $(STATE_MB) --kills $(KILLS) --output $(OUTPUT)
+
+# How long a barrier holds an aggregation up, and what a checkpoint uploads when CHANGED of KEYS keys have changed.
+bench-barrier: KEYS ?= 10000000
+bench-barrier: CHANGED ?= 100000
+bench-barrier: BARRIERS ?= 100
+bench-barrier: setup
+	cargo build --release --workspace --example barrier_pause
+	$(CARGO_TARGET_DIR)/release/examples/barrier_pause $(KEYS) $(CHANGED) $(BARRIERS)
 
 chart-install-test:
 	tests/chart-install.sh

@@ -74,10 +74,15 @@ class Cluster:
         os.makedirs(self.work + "/log")
         os.makedirs(self.work + "/tmp")
         shutil.copytree(self.home + "/conf.stock", self.work + "/conf")
+        settings = self.settings()
+        with open(self.work + "/conf/config.yaml", "w") as file:
+            file.writelines("%s: %s\n" % item for item in settings.items())
+
+    def settings(self):
         stock = open(self.work + "/conf/config.yaml").read()
         # The stock file's options for Java 17 are needed; all else is written flat.
         java = next(line.split("all:", 1)[1].strip() for line in stock.splitlines() if line.strip().startswith("all:"))
-        settings = {
+        return {
             "env.java.opts.all": "%s -Djava.io.tmpdir=%s/tmp" % (java, self.work),
             "jobmanager.rpc.address": "localhost",
             "jobmanager.rpc.port": free_port(),
@@ -102,8 +107,6 @@ class Cluster:
             "restart-strategy.type": "none",
             "table.local-time-zone": "UTC",
         }
-        with open(self.work + "/conf/config.yaml", "w") as file:
-            file.writelines("%s: %s\n" % item for item in settings.items())
 
     def start(self):
         self.configure()

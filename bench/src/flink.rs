@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::process::run;
+use weir_bench::process::run;
+
 use crate::report::Measurement;
 
 const SETUP_TIMEOUT: Duration = Duration::from_secs(900);

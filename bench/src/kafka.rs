@@ -1,41 +1,31 @@
-//! The events in a topic, written once: `tests/services/kafka.sh` is the broker, Weir writes the generator's events as JSON.
+//! The events in a topic, written once: Weir writes the generator's events as JSON.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use weir_bench::broker::{self, BROKER, client};
+use weir_bench::process::run;
+
 use crate::PARALLELISM;
-use crate::process::run;
 use crate::script::{Input, Script};
 
-/// A port of its own: the tests' brokers come and go, this one keeps its topics.
-const PORT: &str = "9292";
-const BROKER: &str = "127.0.0.1:9292";
-const START_TIMEOUT: Duration = Duration::from_secs(900);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3600);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts the broker if need be, and fills a topic with so many events unless an earlier call did.
 pub(crate) fn topic_with_events(root: &Path, weir: &Path, events: u64) -> anyhow::Result<Input> {
-    let mut broker = Command::new(root.join("tests/services/kafka.sh"));
-    broker
-        .arg("start")
-        .envs([("KAFKA_PORT", PORT), ("KAFKA_CONTROLLER_PORT", "9293")])
-        .envs([("WEIR_INSTANCE", "bench"), ("KAFKA_HEAP", "1g")]);
-    run(&mut broker, None, START_TIMEOUT).context("cannot start Kafka")?;
+    broker::start(root)?;
     let topic = format!("nexmark-{events}");
     let input = Input::Kafka {
         broker: BROKER.to_owned(),
         topic: topic.clone(),
     };
     if records(&topic)? != events {
-        recreate(&topic)?;
+        broker::recreate(&topic, PARALLELISM)?;
         eprintln!("writing {events} events to topic {topic}");
         write(root, weir, events, &topic)?;
         let written = records(&topic)?;
@@ -45,12 +35,6 @@ pub(crate) fn topic_with_events(root: &Path, weir: &Path, events: u64) -> anyhow
         );
     }
     Ok(input)
-}
-
-fn client() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", BROKER);
-    config
 }
 
 /// Records in all partitions; 0 if there is no such topic.
@@ -67,32 +51,6 @@ fn records(topic: &str) -> anyhow::Result<u64> {
         records += u64::try_from(high - low)?;
     }
     Ok(records)
-}
-
-/// An empty topic with a partition for each subtask.
-fn recreate(topic: &str) -> anyhow::Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client().create()?;
-    let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        // An unknown topic is what is wanted.
-        admin
-            .delete_topics(&[topic], &options)
-            .await?
-            .into_iter()
-            .for_each(drop);
-        let new = NewTopic::new(
-            topic,
-            i32::try_from(PARALLELISM)?,
-            TopicReplication::Fixed(1),
-        );
-        for result in admin.create_topics([&new], &options).await? {
-            result.map_err(|(topic, code)| anyhow::anyhow!("cannot create {topic}: {code}"))?;
-        }
-        Ok(())
-    })
 }
 
 /// With parallelism 1, so that event time goes forward in each partition.

@@ -8,7 +8,6 @@
 mod check;
 mod flink;
 mod kafka;
-mod process;
 mod report;
 mod script;
 mod weir;

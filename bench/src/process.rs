@@ -11,12 +11,12 @@ use anyhow::Context;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running process that is killed when it is dropped.
-pub(crate) struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
-    /// Starts it with both outputs in `log`.
-    pub(crate) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
-        let file = File::create(log)?;
+    /// Starts it with both outputs added to `log`.
+    pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -26,15 +26,22 @@ impl Process {
         Ok(Self(child))
     }
 
+    /// Kills it at once, as `kill -9` does, and waits until it is gone.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
     /// User and system time of all its threads so far.
-    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
         let ticks = ticks(&stat).context("/proc/PID/stat has no times")?;
         Ok(ticks as f64 / TICKS_PER_SECOND)
     }
 
     /// The most memory that it ever held.
-    pub(crate) fn peak_rss_mb(&self) -> anyhow::Result<f64> {
+    pub fn peak_rss_mb(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         Ok(peak_kb(&status).context("/proc/PID/status has no VmHWM")? as f64 / 1024.0)
     }
@@ -64,7 +71,7 @@ fn peak_kb(status: &str) -> Option<u64> {
 }
 
 /// Runs a command to its end, or kills it after `timeout`; its standard output if it succeeds, else an error with its standard error.
-pub(crate) fn run(
+pub fn run(
     command: &mut Command,
     input: Option<&str>,
     timeout: Duration,

@@ -1,6 +1,5 @@
 //! Weir: a job manager and a task manager as processes for one measurement, the same roles as Flink's.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -8,8 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
+use weir_bench::free_port;
+use weir_bench::process::{Process, run};
+
 use crate::PARALLELISM;
-use crate::process::{Process, run};
 use crate::report::Measurement;
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -60,10 +61,6 @@ struct Cluster {
     task_manager: Process,
     job_manager: Process,
     folder: tempfile::TempDir,
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Cluster {

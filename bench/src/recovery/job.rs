@@ -1,0 +1,79 @@
+//! The job: an aggregation by key with a wide value, filled by a generator and asked through Kafka. The same SQL goes to both engines.
+
+use weir_bench::broker::BROKER;
+
+/// Digits of a row's text; random, so that no engine gets it smaller by compression.
+pub(crate) const TEXT: u64 = 1000;
+/// What a row takes beside its text, about.
+const ROW_BYTES: u64 = 40;
+/// More than any of the engines makes on a small machine: they go as fast as they can.
+const ROWS_PER_SECOND: u64 = 10_000_000;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Job {
+    rows: u64,
+    topics: [String; 2],
+}
+
+impl Job {
+    /// With about so much state on each task manager.
+    pub(crate) fn new(bytes_a_task_manager: u64) -> Self {
+        let bytes = bytes_a_task_manager * u64::from(crate::TASK_MANAGERS);
+        let name = |what: &str| format!("recovery-{what}-{}", std::process::id());
+        Self {
+            rows: (bytes / (TEXT + ROW_BYTES)).max(1),
+            topics: [name("probes"), name("results")],
+        }
+    }
+
+    /// Keys are 0 to this.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.rows * TEXT
+    }
+
+    pub(crate) fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
+    /// What is sent: a key, and when.
+    pub(crate) fn probes(&self) -> &str {
+        &self.topics[0]
+    }
+
+    /// What comes out.
+    pub(crate) fn results(&self) -> &str {
+        &self.topics[1]
+    }
+
+    /// The last one starts the job. A key's `filled` is the length of its text as soon as the generator's row is in, and `t` the newest
+    /// time that was sent for it.
+    pub(crate) fn statements(&self) -> Vec<String> {
+        let kafka = format!("'connector' = 'kafka', 'properties.bootstrap.servers' = '{BROKER}'");
+        let last = self.rows.saturating_sub(1);
+        vec![
+            format!(
+                "CREATE TABLE fill (k BIGINT, v STRING) WITH ('connector' = 'datagen', 'rows-per-second' = '{ROWS_PER_SECOND}', \
+                 'fields.k.kind' = 'sequence', 'fields.k.start' = '0', 'fields.k.end' = '{last}', 'fields.v.length' = '{TEXT}')"
+            ),
+            format!(
+                "CREATE TABLE probes (k BIGINT, v STRING, t BIGINT) WITH ({kafka}, 'topic' = '{}', \
+                 'scan.startup.mode' = 'earliest-offset', 'format' = 'json')",
+                self.probes()
+            ),
+            format!(
+                "CREATE TABLE results (k BIGINT, n BIGINT, filled INT, t BIGINT) WITH ({kafka}, 'topic' = '{}', \
+                 'format' = 'debezium-json')",
+                self.results()
+            ),
+            "INSERT INTO results SELECT k, n, CHAR_LENGTH(v), t FROM (\
+             SELECT k, COUNT(*) AS n, MAX(v) AS v, MAX(t) AS t FROM (\
+             SELECT k, v, CAST(0 AS BIGINT) AS t FROM fill UNION ALL SELECT k, v, t FROM probes) GROUP BY k) WHERE t > 0"
+                .to_owned(),
+        ]
+    }
+}
