@@ -14,6 +14,7 @@ mod key_table;
 mod testing;
 
 pub mod calc;
+pub mod committables;
 pub mod group_aggregate;
 pub mod sink;
 pub mod source;

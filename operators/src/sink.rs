@@ -1,7 +1,6 @@
 //! The end of a chain: hands rows to a connector's writer and sees to it that what was prepared is committed exactly when its
 //! checkpoint is complete, also when that is found out only after a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ use weir_dataflow::{
 use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
 
+use crate::committables::Committables;
+
 /// Name of the list of committables.
 pub const COMMITTABLES: &str = "committables";
 
@@ -31,66 +32,52 @@ pub struct SinkOperator {
     ledger: Arc<Ledger>,
 }
 
-/// Committables by the checkpoint that prepared them. Shared with the threads that prepare and commit.
+/// Shared with the threads that prepare and commit.
 #[derive(Default)]
 struct Ledger {
-    state: Mutex<LedgerState>,
+    state: Mutex<Committables>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct LedgerState {
-    /// Prepared and not yet known to be committed.
-    pending: BTreeMap<u64, Vec<Bytes>>,
-    /// Being prepared.
-    preparing: BTreeSet<u64>,
-    /// A prepare that failed: its rows are lost to this attempt, which must end.
-    failure: Option<String>,
-}
-
 impl Ledger {
-    fn lock(&self) -> MutexGuard<'_, LedgerState> {
+    fn lock(&self) -> MutexGuard<'_, Committables> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything prepared up to `checkpoint`, once no earlier one is still being prepared.
     fn finish(&self, checkpoint: u64, prepared: Result<Vec<Bytes>>) -> Result<Vec<Bytes>> {
         let mut state = self.lock();
-        match prepared {
+        let result = match prepared {
             Ok(items) => {
-                state.pending.insert(checkpoint, items);
-                state.preparing.remove(&checkpoint);
-                self.changed.notify_all();
+                state.prepared(checkpoint, items);
+                Ok(())
             }
             Err(error) => {
-                state.failure = Some(error.to_string());
-                state.preparing.remove(&checkpoint);
-                self.changed.notify_all();
-                return Err(error);
+                state.failed(checkpoint, error.to_string());
+                Err(error)
             }
-        }
-        let earlier =
-            |state: &mut LedgerState| state.preparing.range(..checkpoint).next().is_some();
+        };
+        self.changed.notify_all();
+        result?;
         let (state, timeout) = self
             .changed
-            .wait_timeout_while(state, PREPARE_ORDER_TIMEOUT, earlier)
+            .wait_timeout_while(state, PREPARE_ORDER_TIMEOUT, |state| {
+                state.waits_for_earlier(checkpoint)
+            })
             .unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             return Err(Error::Internal(format!(
                 "checkpoint {checkpoint} waited for an earlier one to be prepared"
             )));
         }
-        if let Some(failure) = &state.failure {
-            return Err(Error::External {
-                system: "sink",
-                message: failure.clone(),
-            });
-        }
-        Ok(state
-            .pending
-            .range(..=checkpoint)
-            .flat_map(|(_, items)| items.iter().cloned())
-            .collect())
+        state.in_snapshot(checkpoint).map_err(sink_error)
+    }
+}
+
+fn sink_error(message: String) -> Error {
+    Error::External {
+        system: "sink",
+        message,
     }
 }
 
@@ -152,11 +139,8 @@ impl Operator for SinkOperator {
     }
 
     fn ready(&mut self) -> Result<bool> {
-        if let Some(failure) = self.ledger.lock().failure.take() {
-            return Err(Error::External {
-                system: "sink",
-                message: failure,
-            });
+        if let Some(failure) = self.ledger.lock().failure() {
+            return Err(sink_error(failure.to_owned()));
         }
         self.writer.ready()
     }
@@ -174,7 +158,7 @@ impl Operator for SinkOperator {
 
     fn snapshot(&mut self, checkpoint: CheckpointId, _: &mut Context<'_>) -> Result<SnapshotPart> {
         let prepare = self.writer.prepare(checkpoint.0)?;
-        self.ledger.lock().preparing.insert(checkpoint.0);
+        self.ledger.lock().begin(checkpoint.0);
         let ledger = Arc::clone(&self.ledger);
         let deferred: Deferred<OperatorStates> = Box::new(move || {
             let items = ledger.finish(checkpoint.0, prepare())?;
@@ -208,19 +192,12 @@ impl Operator for SinkOperator {
 }
 
 fn commit_up_to(ledger: &Ledger, committer: &dyn Committer, checkpoint: u64) -> Result<()> {
-    let due: BTreeMap<u64, Vec<Bytes>> = {
-        let state = ledger.lock();
-        state
-            .pending
-            .range(..=checkpoint)
-            .map(|(id, items)| (*id, items.clone()))
-            .collect()
-    };
+    let due = ledger.lock().due(checkpoint);
     for (id, items) in due {
         if !items.is_empty() {
             committer.commit(&items)?;
         }
-        ledger.lock().pending.remove(&id);
+        ledger.lock().committed(id);
     }
     Ok(())
 }
@@ -344,6 +321,27 @@ mod tests {
         let context = open_context(vec![input.clone()], input, 0, 1);
         Harness::restore(operator(&store, vec![]), context, &snapshot).unwrap();
         assert_eq!(committed(&store), ["1:1"]);
+    }
+
+    /// The subtask ends, but a later snapshot that was cut before is still finished: it would lose the rows.
+    #[test]
+    fn a_failed_prepare_fails_later_snapshots_also_after_the_subtask_has_heard_of_it() {
+        let ledger = Ledger::default();
+        ledger.lock().begin(1);
+        ledger.lock().begin(2);
+        assert!(
+            ledger
+                .finish(1, Err(sink_error("full".to_owned())))
+                .is_err()
+        );
+        assert!(
+            ledger
+                .lock()
+                .failure()
+                .is_some_and(|why| why.contains("full"))
+        );
+        let later = ledger.finish(2, Ok(vec![Bytes::from_static(b"b")]));
+        assert!(later.unwrap_err().to_string().contains("full"));
     }
 
     #[test]
