@@ -10,14 +10,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use weir_common::backoff::Backoff;
 use weir_common::clock::Clock;
 use weir_common::config::S3Config;
-use weir_common::ids::JobId;
+use weir_common::ids::{CheckpointId, JobId};
 use weir_common::metric_names;
 use weir_proto::v1;
 use weir_proto::v1::meta_command::Command;
+use weir_snapshot::store::CALL_TIMEOUT;
 
-use crate::checkpoint::storage;
+use crate::checkpoint::{retention, storage};
 use crate::job::Limits;
 use crate::job::action::Input;
 use crate::job::driver::{Driver, JobHandle, Message};
@@ -29,6 +31,11 @@ use crate::raft::network::Links;
 use crate::raft::{ProposeError, RaftHandle};
 use crate::task_managers::TaskManagers;
 
+/// So long after the end of a job a write may still take effect that was under way: a manifest of this or an earlier leader, a file of a task
+/// manager that was cut off.
+const LATE_WRITES: Duration = CALL_TIMEOUT.saturating_add(Duration::from_secs(30));
+/// Tries to delete what is needed no longer; then the next attempt or leader tries again.
+const DELETE_TRIES: u32 = 10;
 /// How often leases are looked at.
 const LEASE_TICK: Duration = Duration::from_millis(50);
 
@@ -63,6 +70,8 @@ pub struct Leadership {
     jobs: RwLock<HashMap<String, JobHandle>>,
     /// Ids of task managers to which a call is open.
     watched: Mutex<HashSet<String>>,
+    /// Claimed snapshots that are being deleted.
+    deleting: Mutex<HashSet<String>>,
     /// Version of what there is for jobs.
     resources: watch::Sender<u64>,
     started: Instant,
@@ -87,6 +96,7 @@ impl Leadership {
             members: Mutex::new(Members::default()),
             jobs: RwLock::new(HashMap::new()),
             watched: Mutex::default(),
+            deleting: Mutex::default(),
             resources: watch::Sender::new(0),
             started: Instant::now(),
             tasks: TaskTracker::new(),
@@ -94,10 +104,12 @@ impl Leadership {
         });
         let records: Vec<_> = leader.raft.view().read().jobs().cloned().collect();
         for record in records {
-            leader.delete_subsumed(&record);
             if !has_ended(record.state()) {
                 leader.open(&record);
-            } else if record.cleaning {
+                continue;
+            }
+            leader.delete_subsumed(&record);
+            if record.cleaning {
                 leader.clean(&record.job_id);
             }
         }
@@ -347,68 +359,71 @@ impl Leadership {
             attempt: fence.attempt,
             checkpoint: Some(info.clone()),
         };
-        let claimed = self.subsumed_savepoint(&fence.job_id);
         self.propose(Command::CompleteCheckpoint(complete)).await?;
         report(&fence.job_id, fence.attempt, &info);
-        if self.subsumed_savepoint(&fence.job_id) != claimed
-            && let Some(job) = self.raft.view().read().job(&fence.job_id)
-        {
+        if let Some(job) = self.raft.view().read().job(&fence.job_id) {
             self.delete_subsumed(&job);
         }
         let retained = self.checkpoint_ids(&fence.job_id);
-        let dropped: Vec<u64> = before
-            .into_iter()
-            .filter(|id| !retained.contains(id))
-            .collect();
+        let dropped = retention::dropped(&before, &retained);
         if !dropped.is_empty() {
             let (leader, job_id, base) = (Arc::clone(self), fence.job_id.clone(), base.to_owned());
-            self.spawn(async move {
-                if let Err(error) =
-                    storage::collect(&leader.s3, &base, &dropped, &retained).await
-                {
-                    tracing::warn!(job = %job_id, "old checkpoints {dropped:?} are not deleted yet: {error}");
-                }
-            });
+            self.spawn(async move { leader.collect(&job_id, &base, &dropped).await });
         }
         Ok(())
     }
 
-    fn subsumed_savepoint(&self, job_id: &str) -> String {
-        let job = self.raft.view().read().job(job_id);
-        job.map_or_else(String::new, |job| job.subsumed_savepoint.clone())
+    /// Deletes checkpoints that are retained no longer. Each time it asks anew what is: a retained one may be dropped and deleted meanwhile.
+    async fn collect(&self, job_id: &str, base: &str, dropped: &[CheckpointId]) {
+        for tries in 1..=DELETE_TRIES {
+            let retained = self.checkpoint_ids(job_id);
+            match storage::collect(&self.s3, base, dropped, &retained).await {
+                Ok(()) => return,
+                Err(error) if tries < DELETE_TRIES => {
+                    tracing::debug!(job = %job_id, "old checkpoints {dropped:?} are not deleted yet: {error}");
+                    tokio::time::sleep(Backoff::CALLS.delay_jittered(tries)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job_id, "old checkpoints {dropped:?} stay until the job's next attempt: {error}");
+                }
+            }
+        }
     }
 
-    /// Deletes the snapshot that a job had claimed and needs no longer. What is gone already is passed over.
-    fn delete_subsumed(self: &Arc<Self>, job: &v1::JobRecord) {
-        if job.subsumed_savepoint.is_empty() {
+    /// Deletes the snapshot that a job had claimed and needs no longer, if there is one and this is not under way already.
+    pub fn delete_subsumed(self: &Arc<Self>, job: &v1::JobRecord) {
+        let path = job.subsumed_savepoint.clone();
+        if path.is_empty() || !self.deleting.lock().insert(path.clone()) {
             return;
         }
         let (leader, job_id) = (Arc::clone(self), job.job_id.clone());
-        let path = job.subsumed_savepoint.clone();
         self.spawn(async move {
-            match storage::delete_claimed(&leader.s3, &path).await {
-                Ok(count) => {
-                    tracing::info!(job = %job_id, "{path}, which the job had claimed, is deleted: {count} objects");
-                }
-                Err(error) => {
-                    tracing::warn!(job = %job_id, "{path}, which the job had claimed, is not deleted, the next leader tries again: {error}");
-                    return;
-                }
-            }
-            let deleted = v1::SavepointDeletedCommand { job_id, path };
-            if let Err(error) = leader.propose(Command::SavepointDeleted(deleted)).await {
-                tracing::debug!("the next leader notes that a claimed savepoint is deleted: {error}");
-            }
+            leader.delete_claimed(job_id, &path).await;
+            leader.deleting.lock().remove(&path);
         });
     }
 
+    async fn delete_claimed(&self, job_id: String, path: &str) {
+        match storage::delete_claimed(&self.s3, path).await {
+            Ok(count) => {
+                tracing::info!(job = %job_id, "{path}, which the job had claimed, is deleted: {count} objects");
+            }
+            Err(error) => {
+                tracing::warn!(job = %job_id, "{path}, which the job had claimed, is not deleted, it is tried again with the next checkpoint: {error}");
+                return;
+            }
+        }
+        let path = path.to_owned();
+        let deleted = v1::SavepointDeletedCommand { job_id, path };
+        if let Err(error) = self.propose(Command::SavepointDeleted(deleted)).await {
+            tracing::debug!("the next leader notes that a claimed savepoint is deleted: {error}");
+        }
+    }
+
     /// Ids of the retained checkpoints, without savepoints.
-    fn checkpoint_ids(&self, job_id: &str) -> Vec<u64> {
-        let Some(job) = self.raft.view().read().job(job_id) else {
-            return Vec::new();
-        };
-        let checkpoints = job.checkpoints.iter().filter(|c| !c.savepoint);
-        checkpoints.map(|c| c.checkpoint_id).collect()
+    fn checkpoint_ids(&self, job_id: &str) -> Vec<CheckpointId> {
+        let job = self.raft.view().read().job(job_id);
+        job.map_or_else(Vec::new, |job| retention::retained(&job))
     }
 
     /// Deletes, beside the start of an attempt, what earlier ones left on the object store.
@@ -433,7 +448,7 @@ impl Leadership {
         });
     }
 
-    /// Deletes the checkpoints of an ended job.
+    /// Deletes what an ended job leaves on the object store. Only when nothing is left, the log is told that nobody has to try again.
     pub fn clean(self: &Arc<Self>, job_id: &str) {
         let Some(job) = self.raft.view().read().job(job_id) else {
             return;
@@ -441,14 +456,19 @@ impl Leadership {
         let Ok(id) = job_id.parse::<JobId>() else {
             return;
         };
-        if !job.cleaning {
+        self.delete_subsumed(&job);
+        let base = storage::base_of(&job.checkpoint_directory, &id);
+        if base.is_empty() || !has_ended(job.state()) {
             return;
         }
         let leader = Arc::clone(self);
         self.spawn(async move {
-            let base = storage::base_of(&job.checkpoint_directory, &id);
-            if let Err(error) = storage::delete_all(&leader.s3, &base).await {
-                tracing::warn!(job = %id, "checkpoints under {base} are not deleted: {error}");
+            if !leader.has_swept(&job, &base).await {
+                return;
+            }
+            tokio::time::sleep(LATE_WRITES).await;
+            if !leader.has_swept(&job, &base).await || !job.cleaning {
+                return;
             }
             let cleaned = v1::JobCleanedCommand {
                 job_id: job.job_id.clone(),
@@ -457,6 +477,25 @@ impl Leadership {
                 tracing::debug!(job = %id, "the next leader cleans up: {error}");
             }
         });
+    }
+
+    /// Sweeps after an ended job; tries again while the store gives no answer.
+    async fn has_swept(&self, job: &v1::JobRecord, base: &str) -> bool {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match storage::sweep(&self.s3, job, base).await {
+                Ok(_) => return true,
+                Err(error) if tries < DELETE_TRIES && !error.is_damage() => {
+                    tracing::debug!(job = %job.job_id, "left-over objects under {base} stay for now: {error}");
+                    tokio::time::sleep(Backoff::CALLS.delay_jittered(tries)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job.job_id, "left-over objects under {base} are not deleted: {error}");
+                    return false;
+                }
+            }
+        }
     }
 }
 

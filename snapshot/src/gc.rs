@@ -23,6 +23,18 @@ pub fn of_dropped(dropped: &v1::Manifest, retained: &[&v1::Manifest]) -> Vec<Str
     with_files(manifest, dropped, retained)
 }
 
+/// Objects that go with a snapshot that a user had named, in this order; `beside` are the others whose files lie beside its own. Its
+/// manifest goes last: as long as it is there, all that is left can be found and deleted by another try.
+pub fn of_claimed(
+    manifest_path: &str,
+    claimed: &v1::Manifest,
+    beside: &[&v1::Manifest],
+) -> Vec<String> {
+    let mut doomed = with_files(manifest_path.to_owned(), claimed, beside);
+    doomed.rotate_left(1);
+    doomed
+}
+
 fn with_files(manifest: String, dropped: &v1::Manifest, retained: &[&v1::Manifest]) -> Vec<String> {
     let named = named_by(retained);
     let unnamed: BTreeSet<&str> = files(dropped)
@@ -35,7 +47,7 @@ fn with_files(manifest: String, dropped: &v1::Manifest, retained: &[&v1::Manifes
 }
 
 /// What is running, as far as it may still write.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Running {
     /// The current attempt; files of older ones that nothing names are left-overs.
     pub attempt: AttemptId,
@@ -82,14 +94,14 @@ pub async fn drop_checkpoint(
     Ok(doomed.len())
 }
 
-/// Deletes a snapshot that a user had named, also a savepoint; `retained` are the others whose files lie beside its own. Its manifest
-/// goes last: as long as it is there, all that is left can be found and deleted by another try.
-pub async fn drop_located(located: &Located, retained: &[&v1::Manifest]) -> Result<usize> {
-    let manifest = located.candidate.manifest_path.clone();
-    let doomed = with_files(manifest, &located.manifest, retained);
-    let (manifest, rest) = doomed.split_at(1);
-    located.base.delete(rest).await?;
-    located.base.delete(manifest).await?;
+/// Deletes a snapshot that a user had named, also a savepoint: what [`of_claimed`] says.
+pub async fn drop_located(located: &Located, beside: &[&v1::Manifest]) -> Result<usize> {
+    let manifest = &located.candidate.manifest_path;
+    let doomed = of_claimed(manifest, &located.manifest, beside);
+    if let Some((manifest, files)) = doomed.split_last() {
+        located.base.delete(files).await?;
+        located.base.delete(std::slice::from_ref(manifest)).await?;
+    }
     Ok(doomed.len())
 }
 

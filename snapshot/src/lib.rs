@@ -16,6 +16,7 @@ pub mod publish;
 pub mod recovery;
 pub mod rescale;
 mod s3;
+pub mod shared;
 pub mod store;
 
 pub use error::SnapshotError;
@@ -23,6 +24,7 @@ pub use local::file_info;
 pub use locate::{Located, locate};
 pub use manifest::ManifestError;
 pub use publish::{Publication, publish, read_manifest};
+pub use shared::SharedFiles;
 pub use store::{Created, FileInfo, Listed, Store};
 
 /// Result of everything on the object store.

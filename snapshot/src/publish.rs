@@ -22,13 +22,15 @@ pub async fn publish(store: &Store, path: &str, manifest: &v1::Manifest) -> Resu
     if store.create_new(path, bytes.clone()).await? == Created::Created {
         return Ok(Publication::Ours);
     }
-    let found = store.get(path).await?;
-    if found == bytes {
-        return Ok(Publication::Ours);
+    Ok(whose(&bytes, &store.get(path).await?))
+}
+
+/// Whose manifest is on the store, by its bytes there and those that could not be created.
+pub fn whose(sent: &[u8], found: &[u8]) -> Publication {
+    if found == sent {
+        return Publication::Ours;
     }
-    Ok(Publication::Other(
-        manifest::decode(&found).ok().map(Box::new),
-    ))
+    Publication::Other(manifest::decode(found).ok().map(Box::new))
 }
 
 /// Reads and verifies a manifest.

@@ -29,7 +29,7 @@ use crate::{Result, SnapshotError, s3};
 /// Above this a file is uploaded in parts of this size.
 pub const PART_BYTES: usize = 8 << 20;
 /// One call with all its retries.
-const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// One whole file from or to a local folder.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 const CREATE_ATTEMPTS: u32 = 8;

@@ -12,12 +12,12 @@ use weir_common::ids::CheckpointId;
 use weir_common::key_group::KeyGroupRange;
 use weir_proto::v1;
 use weir_snapshot::rescale::{overlapping, range_from_proto};
-use weir_snapshot::{FileInfo, Store};
+use weir_snapshot::{FileInfo, SharedFiles, Store};
 
 use crate::db::Db;
 use crate::local_copies::Kept;
 use crate::state::clear;
-use crate::upload::{SharedFiles, is_table};
+use crate::upload::is_table;
 use crate::{Result, RocksState, StateError, StateOptions, Transfers, key};
 
 /// Copied groups are cut into files of about this size.

@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 use weir_common::ids::CheckpointId;
 use weir_common::key_group::KeyGroupRange;
 use weir_proto::v1;
+use weir_snapshot::SharedFiles;
 use weir_snapshot::rescale::range_to_proto;
 
 use crate::local_copies::Kept;
-use crate::upload::{LocalFile, SharedFiles, Uploader, is_table};
+use crate::upload::{LocalFile, Uploader, is_table};
 use crate::writer::STUCK_AFTER;
 use crate::{Result, StateError};
 

@@ -14,12 +14,12 @@ use weir_common::key_group::{KeyGroup, KeyGroupRange};
 use weir_dataflow::state::{KeyedState, StateTable, StateWrites, Visit};
 use weir_dataflow::{Result as DataResult, SnapshotTarget};
 use weir_proto::v1;
+use weir_snapshot::SharedFiles;
 
 use crate::db::Db;
 use crate::local_copies::{Kept, LocalCopies};
 use crate::memory::StateMemory;
 use crate::snapshot::{Local, PendingSnapshot, SnapshotFolder};
-use crate::upload::SharedFiles;
 use crate::writer::Writer;
 use crate::{Result, StateError};
 

@@ -40,7 +40,7 @@ pub enum Refusal {
 }
 
 /// The newest of everything that was seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fences {
     cluster_id: String,
     term: LeaderTerm,

@@ -17,6 +17,7 @@ use weir_proto::transport::TlsMaterial;
 use weir_proto::v1;
 use weir_proto::v1::SubtaskState;
 use weir_snapshot::Store;
+use weir_snapshot::shared::may_be_shared;
 use weir_state::{LocalCopies, RestoreSource, StateMemory, Transfers, remove_forgotten};
 
 use crate::TaskManagerOptions;
@@ -226,11 +227,8 @@ impl Node {
             Some(from) => {
                 let base = open(&from.base)?;
                 let manifest = from.manifest.clone().unwrap_or_default();
-                // Only checkpoints of this very job share files with the ones that follow.
-                let share_files = manifest.kind() == v1::SnapshotKind::Checkpoint
-                    && checkpoints
-                        .as_ref()
-                        .is_some_and(|own| own.url() == base.url());
+                let own = checkpoints.as_ref().map(Store::url);
+                let share_files = may_be_shared(&manifest, base.url(), own);
                 Some(Restore {
                     manifest,
                     source: RestoreSource { base, share_files },

@@ -219,7 +219,7 @@ enum Phase {
     Committing,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     purpose: Purpose,
     phase: Phase,
@@ -231,7 +231,7 @@ struct Pending {
 }
 
 /// See the file's head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Coordinator {
     settings: Settings,
     subtasks: BTreeSet<SubtaskId>,

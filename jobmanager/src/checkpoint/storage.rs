@@ -1,12 +1,14 @@
 //! Snapshots on the object store, as the leader needs them: publish, choose what to restore, check a savepoint, delete what is retained no longer.
 
 use weir_common::config::S3Config;
-use weir_common::ids::{AttemptId, CheckpointId, JobId};
+use weir_common::ids::{CheckpointId, JobId};
 use weir_proto::v1;
 use weir_snapshot::recovery::{self, Candidate, Verify, examine};
 use weir_snapshot::{Publication, SnapshotError, Store, gc, locate, paths, publish, read_manifest};
 
+use super::fall_back::{FallBack, Next};
 use super::fit::fit;
+use super::retention;
 
 /// Folder in whose terms a snapshot's files are named, and its manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +120,14 @@ pub async fn choose_restore(
     checkpoint_base: &str,
     verify: Verify,
 ) -> Result<Restore, (String, bool)> {
-    let mut damaged = Vec::new();
-    for checkpoint in job.checkpoints.iter().rev() {
+    let mut search = FallBack::of(job);
+    let submitted = loop {
+        let checkpoint = match search.next() {
+            Next::LookAt(checkpoint) => checkpoint,
+            Next::Submitted(path) => break path,
+            Next::Empty => return Ok(Restore::default()),
+            Next::Refuse(reason) => return Err((reason, false)),
+        };
         let savepoint_base = if checkpoint.savepoint {
             checkpoint.path.as_str()
         } else {
@@ -138,28 +146,14 @@ pub async fn choose_restore(
                     job = %job.job_id, checkpoint = checkpoint.checkpoint_id, path = %checkpoint.path,
                     "checkpoint is not usable and is skipped, the next older one is tried: {error}"
                 );
-                damaged.push(error.to_string());
+                search.damaged(error.to_string());
             }
             Err(error) => return Err((error.to_string(), true)),
         }
-    }
-    if !damaged.is_empty() {
-        return Err((
-            format!(
-                "none of the {} retained checkpoints is usable: {}",
-                damaged.len(),
-                damaged.join("; ")
-            ),
-            false,
-        ));
-    }
-    if job.from_savepoint.is_empty() {
-        return Ok(Restore::default());
-    }
-    let refused = |reason: &dyn std::fmt::Display| {
-        format!("cannot start from {}: {reason}", job.from_savepoint)
     };
-    let mut from = open_savepoint(s3, &job.from_savepoint)
+    let refused =
+        |reason: &dyn std::fmt::Display| format!("cannot start from {submitted}: {reason}");
+    let mut from = open_savepoint(s3, submitted)
         .await
         .map_err(|error| (refused(&error), !error.is_damage()))?;
     let graph = job.graph.clone().unwrap_or_default();
@@ -204,19 +198,23 @@ pub async fn open_savepoint(s3: &S3Config, path: &str) -> Result<v1::RestoreFrom
 pub async fn collect(
     s3: &S3Config,
     checkpoint_base: &str,
-    dropped: &[u64],
-    retained: &[u64],
+    dropped: &[CheckpointId],
+    retained: &[CheckpointId],
 ) -> Result<(), SnapshotError> {
     let store = Store::open(checkpoint_base, s3)?;
     let mut kept = Vec::new();
     for id in retained {
-        let path = paths::checkpoint_manifest(CheckpointId(*id));
+        let path = paths::checkpoint_manifest(*id);
         kept.push(read_manifest(&store, &path).await?);
     }
     let kept: Vec<&v1::Manifest> = kept.iter().collect();
     for id in dropped {
-        let path = paths::checkpoint_manifest(CheckpointId(*id));
-        let manifest = read_manifest(&store, &path).await?;
+        let path = paths::checkpoint_manifest(*id);
+        let manifest = match read_manifest(&store, &path).await {
+            // An earlier try got that far; what it left is swept.
+            Err(SnapshotError::NotFound { .. }) => continue,
+            manifest => manifest?,
+        };
         gc::drop_checkpoint(&store, &manifest, &kept).await?;
     }
     Ok(())
@@ -241,7 +239,8 @@ pub async fn delete_claimed(s3: &S3Config, path: &str) -> Result<usize, Snapshot
     gc::drop_located(&located, &beside).await
 }
 
-/// Deletes what earlier attempts left behind and nothing names; called before an attempt is deployed.
+/// Deletes what is retained no longer, what earlier attempts left behind, and what failed checkpoints did: before an attempt is deployed, and
+/// when the job has ended.
 pub async fn sweep(
     s3: &S3Config,
     job: &v1::JobRecord,
@@ -249,26 +248,16 @@ pub async fn sweep(
 ) -> Result<usize, SnapshotError> {
     let store = Store::open(checkpoint_base, s3)?;
     let mut kept = Vec::new();
-    for checkpoint in job.checkpoints.iter().filter(|c| !c.savepoint) {
-        let path = paths::checkpoint_manifest(CheckpointId(checkpoint.checkpoint_id));
+    for id in retention::retained(job) {
+        let path = paths::checkpoint_manifest(id);
         match read_manifest(&store, &path).await {
             Ok(manifest) => kept.push(manifest),
             // What cannot be read may name anything: nothing is swept.
             Err(error) => return Err(error),
         }
     }
-    let running = gc::Running {
-        attempt: AttemptId(job.attempt),
-        settled: CheckpointId(job.next_checkpoint_id.saturating_sub(1)),
-    };
     let kept: Vec<&v1::Manifest> = kept.iter().collect();
-    gc::sweep(&store, &kept, Some(running)).await
-}
-
-/// Deletes all checkpoints of a job that has ended.
-pub async fn delete_all(s3: &S3Config, checkpoint_base: &str) -> Result<usize, SnapshotError> {
-    let store = Store::open(checkpoint_base, s3)?;
-    gc::sweep(&store, &[], None).await
+    gc::sweep(&store, &kept, retention::running(job)).await
 }
 
 #[cfg(test)]
@@ -419,6 +408,30 @@ mod tests {
     async fn left(store: &Store) -> Vec<String> {
         let listed = store.list("").await.unwrap();
         listed.into_iter().map(|object| object.path).collect()
+    }
+
+    #[tokio::test]
+    async fn of_a_failed_job_nothing_but_its_checkpoints_is_left_and_of_a_cancelled_one_nothing() {
+        let folder = Folder::new().await;
+        let s3 = S3Config::default();
+        let base = folder.dir.path().to_string_lossy().into_owned();
+        let store = Store::open(&base, &s3).unwrap();
+        let whole = left(&store).await;
+        for orphan in [
+            "chk-3/1-u-MANIFEST-1",
+            "chk-3/_metadata",
+            "shared/1-3-u-1.sst",
+        ] {
+            file(&store, orphan).await;
+        }
+        let mut job = folder.job;
+        job.set_state(v1::JobState::Failed);
+        assert_eq!(sweep(&s3, &job, &base).await.unwrap(), 3);
+        assert_eq!(left(&store).await, whole);
+        job.set_state(v1::JobState::Canceled);
+        job.cleaning = true;
+        assert_eq!(sweep(&s3, &job, &base).await.unwrap(), whole.len());
+        assert_eq!(left(&store).await, [""; 0]);
     }
 
     #[tokio::test]

@@ -111,7 +111,7 @@ pub enum Action {
     Checkpoint(coordinator::Request),
     /// Tell who waits.
     Answer(Output),
-    /// The checkpoint files are to be deleted.
+    /// What the job leaves on the object store without a use is to be deleted.
     Clean,
     /// The log has the job otherwise than this leader thought: read it again.
     Reload,

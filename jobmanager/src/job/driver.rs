@@ -146,6 +146,8 @@ impl Driver {
             let Some(record) = record.filter(|record| !has_ended(record.state())) else {
                 break;
             };
+            // What the last entry made of it may not be known here.
+            self.leader.delete_subsumed(&record);
             let now_ms = self.leader.monotonic_ms();
             let (mut job, actions) = Job::open(&record, self.leader.limits, now_ms);
             self.leader

@@ -24,7 +24,6 @@ use placement::Placement;
 use states::State;
 
 use crate::members::{Resources, Wanted};
-use crate::meta::view::newest_checkpoint_id;
 use crate::restart_policy::RestartPolicy;
 
 /// Times that the configuration gives.
@@ -162,7 +161,7 @@ impl Job {
             last_checkpoint_failure: String::new(),
             out: Vec::new(),
         };
-        let state = State::open(&mut context, record, newest_checkpoint_id(record));
+        let state = State::open(&mut context, record);
         let actions = std::mem::take(&mut context.out);
         let job = Self {
             context,

@@ -317,7 +317,7 @@ fn a_fatal_failure_and_one_without_restarts_end_the_job() {
     let mut course = Course::running(true);
     course.does(failure("bad record", true), "record FAILED");
     course.does(recorded(v1::JobState::Failed), "tear-down");
-    course.does(Input::TornDown(1), "release, done");
+    course.does(Input::TornDown(1), "release, clean, done");
 
     let mut course = Course::running(false);
     course.does(failure("boom", false), "record FAILED");

@@ -1,4 +1,4 @@
-//! FAILED: the log has the reason; what is left of the attempt is torn down. The checkpoints stay.
+//! FAILED: the log has the reason; what is left of the attempt is torn down. The retained checkpoints stay, and nothing else.
 
 use weir_proto::v1;
 
@@ -36,6 +36,7 @@ impl Failed {
 
 fn end(context: &mut Context) -> State {
     context.ask(Action::ReleaseSlots);
+    context.ask(Action::Clean);
     context.ask(Action::Done);
     State::Ended
 }

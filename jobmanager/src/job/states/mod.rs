@@ -46,11 +46,11 @@ pub enum State {
 
 impl State {
     /// The state in which a leader takes the job over.
-    pub fn open(context: &mut Context, record: &v1::JobRecord, newest_checkpoint_id: u64) -> Self {
+    pub fn open(context: &mut Context, record: &v1::JobRecord) -> Self {
         match record.state() {
             v1::JobState::Created | v1::JobState::Unspecified => created::open(context),
             v1::JobState::Scheduling | v1::JobState::Running | v1::JobState::Stopping => {
-                reattaching::Reattaching::enter(context, record, newest_checkpoint_id)
+                reattaching::Reattaching::enter(context, record)
             }
             v1::JobState::Restarting => restarting::Restarting::resume(context),
             v1::JobState::Cancelling => cancelling::Cancelling::resume(context),

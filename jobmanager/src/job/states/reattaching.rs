@@ -8,6 +8,7 @@ use super::running::Running;
 use super::stopping::Stopping;
 use super::{Action, Context, Execution, Failure, Input, State, fail};
 use crate::checkpoint::coordinator::Request;
+use crate::checkpoint::takeover::announcements;
 use crate::job::execution::SILENT_HEARTBEATS;
 use crate::meta::command;
 
@@ -18,16 +19,13 @@ pub struct Reattaching {
     recorded: v1::JobState,
     stop: (String, String),
     deadline_ms: i64,
-    newest_checkpoint_id: u64,
+    /// About the snapshots of the attempt, once all of it is there.
+    announcements: Vec<Request>,
     last_allocated_id: u64,
 }
 
 impl Reattaching {
-    pub(super) fn enter(
-        context: &mut Context,
-        record: &v1::JobRecord,
-        newest_checkpoint_id: u64,
-    ) -> State {
+    pub(super) fn enter(context: &mut Context, record: &v1::JobRecord) -> State {
         let recorded = record.state();
         let patience_ms = if recorded == v1::JobState::Scheduling {
             context.limits.restarting_timeout_ms
@@ -43,7 +41,7 @@ impl Reattaching {
                 record.stop_request_id.clone(),
             ),
             deadline_ms: context.now_ms + patience_ms,
-            newest_checkpoint_id,
+            announcements: announcements(record),
             last_allocated_id: record.next_checkpoint_id.saturating_sub(1),
         })
     }
@@ -78,19 +76,9 @@ impl Reattaching {
         State::Reattaching(self)
     }
 
-    fn attached(self, context: &mut Context) -> State {
-        // The old leader may have gone between the log and the commit, or in the middle of a snapshot.
-        if self.newest_checkpoint_id > 0 {
-            context.ask(Action::Checkpoint(Request::Notify {
-                id: self.newest_checkpoint_id,
-                completed: true,
-            }));
-        }
-        if self.last_allocated_id > self.newest_checkpoint_id {
-            context.ask(Action::Checkpoint(Request::Notify {
-                id: self.last_allocated_id,
-                completed: false,
-            }));
+    fn attached(mut self, context: &mut Context) -> State {
+        for request in std::mem::take(&mut self.announcements) {
+            context.ask(Action::Checkpoint(request));
         }
         if self.recorded == v1::JobState::Scheduling {
             let running = command::set_state(&context.job_id, v1::JobState::Running);
