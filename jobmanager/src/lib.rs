@@ -6,14 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
-mod checkpoint;
+pub mod checkpoint;
 mod error;
 mod job;
 mod leader;
 mod leadership;
 mod members;
 mod membership;
-mod meta;
+pub mod meta;
 mod raft;
 mod restart_policy;
 mod scheduler;

@@ -14,7 +14,7 @@ mod deploy;
 mod drain;
 mod exchange;
 mod exchange_memory;
-mod fence;
+pub mod fence;
 mod gate;
 mod in_flight;
 mod input;
