@@ -124,7 +124,7 @@ pub struct SnapshotTargets {
 
 const INLINE_BYTES: &str = "execution.checkpointing.data-inline-threshold";
 const INLINE_BYTES_DEFAULT: u64 = 20 << 10;
-/// The job manager holds the manifests of all subtasks.
+/// The job manager holds the manifests of all subtasks. SQL refuses more.
 const INLINE_BYTES_MOST: u64 = 1 << 20;
 
 /// What a job's options say of [`SnapshotTargets::inline_bytes`].

@@ -48,7 +48,10 @@ const KEYS: &[(&str, Kind)] = &[
         Only("true", &["false"]),
     ),
     ("execution.checkpointing.unaligned.enabled", Flag),
-    ("execution.checkpointing.data-inline-threshold", Memory),
+    (
+        "execution.checkpointing.data-inline-threshold",
+        Memory(1 << 20),
+    ),
     (
         "execution.checkpointing.aligned-checkpoint-timeout",
         Duration,
@@ -176,7 +179,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("table.optimizer.distinct-agg.split.bucket-num", AtLeast(1)),
     ("table.optimizer.reuse-sub-plan-enabled", Flag),
     ("table.optimizer.reuse-source-enabled", Flag),
-    ("taskmanager.memory.managed.size", Memory),
+    ("taskmanager.memory.managed.size", Memory(u64::MAX)),
     (
         "sql-client.execution.result-mode",
         OneOf(&["table", "changelog", "tableau"]),

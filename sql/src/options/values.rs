@@ -25,8 +25,8 @@ pub(super) enum Kind {
     Built(&'static [&'static str], &'static [&'static str]),
     /// A key of Flink's, whatever the value, that is not built.
     Unbuilt,
-    /// A number of bytes: '32 mb', which is kept as '33554432'.
-    Memory,
+    /// A number of bytes, at most this many: '32 mb', which is kept as '33554432'.
+    Memory(u64),
 }
 
 /// Why a value is refused.
@@ -79,10 +79,10 @@ impl Kind {
                 return one_of(value, built);
             }
             Self::Unbuilt => return Err(Refusal::Unsupported),
-            Self::Memory => {
-                let bytes = parse_bytes(value).map_err(Refusal::Wrong)?;
-                return Ok(bytes.to_string());
-            }
+            Self::Memory(most) => match parse_bytes(value).map_err(Refusal::Wrong)? {
+                bytes if bytes > most => return wrong(&format!("at most {} kb", most >> 10)),
+                bytes => return Ok(bytes.to_string()),
+            },
         };
         match (valid, self) {
             (true, _) => Ok(value.to_owned()),
@@ -193,11 +193,11 @@ mod tests {
     #[test]
     fn values_are_brought_to_their_plain_form() {
         assert_eq!(Kind::Flag.check(" TRUE "), Ok("true".to_owned()));
-        assert_eq!(Kind::Memory.check("32 mb"), Ok("33554432".to_owned()));
-        assert!(matches!(
-            Kind::Memory.check("32 parsec"),
-            Err(Refusal::Wrong(_))
-        ));
+        let memory = Kind::Memory(32 << 20);
+        assert_eq!(memory.check("32 mb"), Ok("33554432".to_owned()));
+        for wrong in ["32 parsec", "33 mb"] {
+            assert!(matches!(memory.check(wrong), Err(Refusal::Wrong(_))));
+        }
         assert!(matches!(
             Kind::AtLeast(1).check("0"),
             Err(Refusal::Wrong(_))
