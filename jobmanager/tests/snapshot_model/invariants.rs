@@ -44,8 +44,12 @@ impl World {
         for base in &self.known.savepoints {
             self.store.whole(base, paths::METADATA).map_err(Violation)?;
         }
-        if !job.from_savepoint.is_empty() {
-            let (base, path) = split(&job.from_savepoint);
+        let from = match self.submission.claim {
+            true => &*job.from_savepoint,
+            false => self.submission.from,
+        };
+        if !from.is_empty() {
+            let (base, path) = split(from);
             self.store.whole(base, &path).map_err(Violation)?;
         }
         let neighbour = paths::checkpoint_manifest(CheckpointId(6));

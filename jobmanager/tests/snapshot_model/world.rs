@@ -153,6 +153,7 @@ pub enum Step {
 /// See the file's head.
 #[derive(Clone)]
 pub struct World {
+    pub submission: Submission,
     pub base: String,
     pub budget: Budget,
     pub log: Part<Log>,
@@ -214,6 +215,7 @@ impl World {
         let submitted = command::at(0, Command::SubmitJobs(submit));
         log.state.apply(&submitted).unwrap();
         let mut world = Self {
+            submission,
             base: base_of("s3://b/c", &JOB.parse().unwrap()),
             budget,
             log: Part::new(log),
