@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod paths;
 pub mod publish;
 pub mod recovery;
+pub mod reduce;
 pub mod rescale;
 mod s3;
 pub mod shared;

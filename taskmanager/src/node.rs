@@ -187,7 +187,7 @@ impl Node {
             attempt: key.attempt,
             graph: &site.graph,
             own_id: &self.id,
-            locations: &plan.locations,
+            places: &plan.places,
             memory: &self.exchange_memory,
             wakers: &plan.wakers,
         })?;

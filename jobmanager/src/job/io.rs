@@ -13,6 +13,7 @@ use weir_common::backoff::Backoff;
 use weir_common::limits::CONTROL_CALL_TIMEOUT;
 use weir_proto::v1;
 
+use super::deployment::Deployment;
 use super::placement::Placement;
 use crate::task_managers::{TaskManagers, call};
 
@@ -92,18 +93,17 @@ pub async fn deploy(
     restore: Option<v1::RestoreFrom>,
     checkpoint_base: &str,
 ) -> Result<(), DeployError> {
-    let locations = locations(graph, &attempt.slots);
+    let common = v1::DeployRequest {
+        fence: Some(attempt.fence.clone()),
+        graph: Some(graph.clone()),
+        restore,
+        checkpoint_base: checkpoint_base.to_owned(),
+        ..Default::default()
+    };
+    let deployment = Deployment::new(common, &attempt.slots);
     let errors = attempt
         .on_all(|id, address| {
-            let request = v1::DeployRequest {
-                fence: Some(attempt.fence.clone()),
-                task_manager_id: id.to_owned(),
-                graph: Some(graph.clone()),
-                subtasks: deployments(graph, &attempt.slots, id),
-                locations: locations.clone(),
-                restore: restore.clone(),
-                checkpoint_base: checkpoint_base.to_owned(),
-            };
+            let request = deployment.for_task_manager(id);
             async move {
                 let mut client = pool.client(address)?;
                 call("Deploy", CONTROL_CALL_TIMEOUT, client.deploy(request)).await?;
@@ -126,45 +126,6 @@ pub async fn deploy(
             .map(|(id, _)| id.clone())
             .collect(),
     })
-}
-
-fn locations(graph: &v1::JobGraph, slots: &[v1::SlotPlace]) -> Vec<v1::SubtaskLocation> {
-    let mut locations = Vec::new();
-    for vertex in &graph.vertices {
-        for (index, slot) in (0..vertex.parallelism).zip(slots) {
-            locations.push(v1::SubtaskLocation {
-                subtask: Some(v1::SubtaskId {
-                    vertex: vertex.id,
-                    index,
-                }),
-                task_manager_id: slot.task_manager_id.clone(),
-                address: slot.address.clone(),
-            });
-        }
-    }
-    locations
-}
-
-fn deployments(
-    graph: &v1::JobGraph,
-    slots: &[v1::SlotPlace],
-    task_manager_id: &str,
-) -> Vec<v1::SubtaskDeployment> {
-    let mut subtasks = Vec::new();
-    for vertex in &graph.vertices {
-        for (index, slot) in (0..vertex.parallelism).zip(slots) {
-            if slot.task_manager_id == task_manager_id {
-                subtasks.push(v1::SubtaskDeployment {
-                    subtask: Some(v1::SubtaskId {
-                        vertex: vertex.id,
-                        index,
-                    }),
-                    slot: slot.slot,
-                });
-            }
-        }
-    }
-    subtasks
 }
 
 /// Starts a checkpoint on all task managers.

@@ -6,6 +6,7 @@
 
 pub mod action;
 mod adaptive;
+mod deployment;
 pub mod driver;
 pub mod execution;
 mod io;

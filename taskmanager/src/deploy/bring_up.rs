@@ -254,9 +254,8 @@ fn outputs(
     for edge in own {
         let targets = targets_of(graph, edge, subtask.index)?;
         let channels: Vec<_> = targets
-            .iter()
             .map(|target| {
-                let key = (edge.id, subtask.index, *target);
+                let key = (edge.id, subtask.index, target);
                 let here = local.remove(&key).map(ChannelSender::Local);
                 here.or_else(|| {
                     remote

@@ -11,7 +11,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
 
 use super::open::is_stateful;
-use super::wiring::{Location, vertex};
+use super::wiring::{Location, Places, vertex};
 use crate::attempt::Member;
 use crate::meter::Meter;
 use crate::node::Node;
@@ -25,7 +25,7 @@ pub struct Plan {
     /// Of their slots.
     pub wakers: BTreeMap<SubtaskId, SlotWaker>,
     /// Of all subtasks of the job.
-    pub locations: HashMap<SubtaskId, Location>,
+    pub places: Places,
     /// The snapshot to begin with.
     pub restore: Option<v1::RestoreFrom>,
 }
@@ -52,7 +52,7 @@ impl Plan {
         let mut plan = Self {
             slots: BTreeMap::new(),
             wakers: BTreeMap::new(),
-            locations: HashMap::new(),
+            places: places(request.task_managers, request.slots),
             restore: request.restore,
             graph,
         };
@@ -69,13 +69,6 @@ impl Plan {
                 plan.wakers.insert(id, own.waker());
             }
             plan.slots.insert(id, slot);
-        }
-        for location in request.locations {
-            let own = Location {
-                task_manager: location.task_manager_id,
-                address: location.address,
-            };
-            plan.locations.insert(subtask_id(location.subtask), own);
         }
         Ok(plan)
     }
@@ -118,6 +111,17 @@ impl Plan {
         let budget = MemoryBudget::of(node.options.config.memory_bytes);
         let slot = budget.working_set_bytes / busy as u64;
         usize::try_from(slot / most).unwrap_or(usize::MAX)
+    }
+}
+
+fn places(task_managers: Vec<v1::TaskManagerLocation>, slots: Vec<u32>) -> Places {
+    let location = |own: v1::TaskManagerLocation| Location {
+        task_manager: own.task_manager_id,
+        address: own.address,
+    };
+    Places {
+        task_managers: task_managers.into_iter().map(location).collect(),
+        slots,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The channels of a deployment: which subtask is joined to which, inside this process or through a stream.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -22,6 +23,23 @@ pub struct Location {
     pub task_manager: String,
     /// HOST:PORT.
     pub address: String,
+}
+
+/// Where all subtasks of a job run.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// All that the attempt runs on.
+    pub task_managers: Vec<Location>,
+    /// Slot k has subtask k of every vertex; the index of its task manager.
+    pub slots: Vec<u32>,
+}
+
+impl Places {
+    /// Where a subtask runs, if the deployment says so.
+    pub fn of(&self, subtask: SubtaskId) -> Option<&Location> {
+        let task_manager = self.slots.get(subtask.index as usize)?;
+        self.task_managers.get(*task_manager as usize)
+    }
 }
 
 /// A stream that this process opens.
@@ -61,11 +79,26 @@ pub struct WiringInput<'a> {
     /// Id of this task manager.
     pub own_id: &'a str,
     /// Of all subtasks of the job.
-    pub locations: &'a HashMap<SubtaskId, Location>,
+    pub places: &'a Places,
     /// For batches in channels.
     pub memory: &'a Arc<ExchangeMemory>,
     /// The subtasks here with the wakers of their slots.
     pub wakers: &'a BTreeMap<SubtaskId, SlotWaker>,
+}
+
+impl WiringInput<'_> {
+    /// The subtasks of a vertex that run in this process.
+    fn indices_here(&self, vertex: u32) -> Vec<u32> {
+        let all = subtask(vertex, 0)..=subtask(vertex, u32::MAX);
+        self.wakers.range(all).map(|(id, _)| id.index).collect()
+    }
+}
+
+fn subtask(vertex: u32, index: u32) -> SubtaskId {
+    SubtaskId {
+        vertex: VertexId(vertex),
+        index,
+    }
 }
 
 /// The vertex of this number.
@@ -81,7 +114,7 @@ pub fn vertex(graph: &v1::JobGraph, id: u32) -> Result<&v1::Vertex> {
 }
 
 /// Target subtasks that a source subtask of an edge has channels to, in order.
-pub fn targets_of(graph: &v1::JobGraph, edge: &v1::Edge, source: u32) -> Result<Vec<u32>> {
+pub fn targets_of(graph: &v1::JobGraph, edge: &v1::Edge, source: u32) -> Result<Range<u32>> {
     let target = vertex(graph, edge.target_vertex)?;
     if edge.partitioning() == Partitioning::Forward {
         let from = vertex(graph, edge.source_vertex)?;
@@ -91,9 +124,9 @@ pub fn targets_of(graph: &v1::JobGraph, edge: &v1::Edge, source: u32) -> Result<
                 edge.id, from.parallelism, target.parallelism
             )));
         }
-        return Ok(vec![source]);
+        return Ok(source..source + 1);
     }
-    Ok((0..target.parallelism).collect())
+    Ok(0..target.parallelism)
 }
 
 impl Wiring {
@@ -111,9 +144,19 @@ impl Wiring {
         for edge in &input.graph.edges {
             let schema = decode_schema(&edge.schema)?;
             let from = vertex(input.graph, edge.source_vertex)?;
+            let consumers = input.indices_here(edge.target_vertex);
             for source in 0..from.parallelism {
-                for target in targets_of(input.graph, edge, source)? {
-                    wiring.join(input, edge, &schema, source, target)?;
+                let targets = targets_of(input.graph, edge, source)?;
+                let producer = subtask(edge.source_vertex, source);
+                if input.wakers.contains_key(&producer) {
+                    for target in targets {
+                        wiring.join(input, edge, &schema, source, target)?;
+                    }
+                } else {
+                    // Most of its channels end in other processes: those are not even looked at.
+                    for target in consumers.iter().filter(|index| targets.contains(index)) {
+                        wiring.join(input, edge, &schema, source, *target)?;
+                    }
                 }
             }
         }
@@ -128,14 +171,8 @@ impl Wiring {
         source: u32,
         target: u32,
     ) -> Result<()> {
-        let producer = SubtaskId {
-            vertex: VertexId(edge.source_vertex),
-            index: source,
-        };
-        let consumer = SubtaskId {
-            vertex: VertexId(edge.target_vertex),
-            index: target,
-        };
+        let producer = subtask(edge.source_vertex, source);
+        let consumer = subtask(edge.target_vertex, target);
         let channel = v1::Channel { source, target };
         let receiver = match (input.wakers.get(&producer), input.wakers.get(&consumer)) {
             (None, None) => return Ok(()),
@@ -195,7 +232,7 @@ impl Wiring {
 }
 
 fn locate<'a>(input: &'a WiringInput<'_>, subtask: SubtaskId) -> Result<&'a Location> {
-    let location = input.locations.get(&subtask).ok_or_else(|| {
+    let location = input.places.of(subtask).ok_or_else(|| {
         Error::Config(format!(
             "the deployment does not say where subtask {subtask} runs"
         ))
@@ -236,51 +273,42 @@ mod tests {
         }
     }
 
-    fn id(vertex: u32, index: u32) -> SubtaskId {
-        SubtaskId {
-            vertex: VertexId(vertex),
-            index,
-        }
-    }
-
-    fn wire(graph: &v1::JobGraph, placement: &[(SubtaskId, &str)]) -> Result<Wiring> {
-        let locations = placement
-            .iter()
-            .map(|(subtask, tm)| {
-                let location = Location {
+    /// Wires task manager "a"; each slot is on the task manager of this name.
+    fn wire(graph: &v1::JobGraph, slots: &[&str]) -> Result<Wiring> {
+        let places = Places {
+            task_managers: slots
+                .iter()
+                .map(|tm| Location {
                     task_manager: (*tm).to_owned(),
                     address: format!("{tm}:1"),
-                };
-                (*subtask, location)
-            })
-            .collect();
-        let here = placement.iter().filter(|(_, tm)| *tm == "a");
+                })
+                .collect(),
+            slots: (0..).take(slots.len()).collect(),
+        };
+        let all = graph
+            .vertices
+            .iter()
+            .flat_map(|vertex| (0..vertex.parallelism).map(|index| subtask(vertex.id, index)));
+        let here = all.filter(|id| slots.get(id.index as usize) == Some(&"a"));
         Wiring::new(&WiringInput {
             job: &"0123456789abcdef0123456789abcdef".parse().unwrap(),
             attempt: AttemptId(1),
             graph,
             own_id: "a",
-            locations: &locations,
+            places: &places,
             memory: &ExchangeMemory::new(u64::MAX),
-            wakers: &here.map(|(s, _)| (*s, SlotWaker::none())).collect(),
+            wakers: &here.map(|id| (id, SlotWaker::none())).collect(),
         })
     }
 
     #[test]
     fn one_stream_for_each_edge_and_peer() {
         let graph = graph(Partitioning::Hash, 2, 3);
-        let placement = [
-            (id(1, 0), "a"),
-            (id(1, 1), "b"),
-            (id(2, 0), "a"),
-            (id(2, 1), "b"),
-            (id(2, 2), "b"),
-        ];
-        let wiring = wire(&graph, &placement).unwrap();
+        let wiring = wire(&graph, &["a", "b", "b"]).unwrap();
         assert_eq!(wiring.local.len(), 1);
-        assert_eq!(wiring.receivers[&id(2, 0)].len(), 2);
+        assert_eq!(wiring.receivers[&subtask(2, 0)].len(), 2);
         assert!(
-            wiring.receivers[&id(2, 0)]
+            wiring.receivers[&subtask(2, 0)]
                 .iter()
                 .all(|channel| channel.id.input == 1 && channel.id.edge == 7)
         );
@@ -291,22 +319,16 @@ mod tests {
 
     #[test]
     fn forward_joins_equals_only() {
-        let placement = [
-            (id(1, 0), "a"),
-            (id(1, 1), "a"),
-            (id(2, 0), "a"),
-            (id(2, 1), "a"),
-        ];
-        let wiring = wire(&graph(Partitioning::Forward, 2, 2), &placement).unwrap();
+        let wiring = wire(&graph(Partitioning::Forward, 2, 2), &["a", "a"]).unwrap();
         let mut channels: Vec<_> = wiring.local.into_keys().collect();
         channels.sort_unstable();
         assert_eq!(channels, [(7, 0, 0), (7, 1, 1)]);
-        assert!(wire(&graph(Partitioning::Forward, 2, 1), &placement).is_err());
+        assert!(wire(&graph(Partitioning::Forward, 2, 1), &["a", "a"]).is_err());
     }
 
     #[test]
     fn a_missing_location_is_an_error() {
-        let graph = graph(Partitioning::Hash, 1, 1);
-        assert!(wire(&graph, &[(id(1, 0), "a")]).is_err());
+        let graph = graph(Partitioning::Hash, 1, 2);
+        assert!(wire(&graph, &["a"]).is_err());
     }
 }

@@ -90,17 +90,15 @@ impl Cluster {
                 })
             })
             .collect();
-        let locations: Vec<_> = all
+        let task_managers: Vec<_> = self
+            .workers
             .iter()
-            .map(|id| {
-                let worker = &self.workers[(id.index % count) as usize];
-                v1::SubtaskLocation {
-                    subtask: Some(*id),
-                    task_manager_id: worker.id.clone(),
-                    address: worker.address.clone(),
-                }
+            .map(|worker| v1::TaskManagerLocation {
+                task_manager_id: worker.id.clone(),
+                address: worker.address.clone(),
             })
             .collect();
+        let slots: Vec<u32> = (0..widths.0.max(widths.1)).map(|k| k % count).collect();
         for (number, worker) in (0u32..).zip(&self.workers) {
             let own = all.iter().filter(|id| id.index % count == number);
             let subtasks = own.map(|id| v1::SubtaskDeployment {
@@ -112,7 +110,8 @@ impl Cluster {
                 task_manager_id: worker.id.clone(),
                 graph: Some(graph.clone()),
                 subtasks: subtasks.collect(),
-                locations: locations.clone(),
+                task_managers: task_managers.clone(),
+                slots: slots.clone(),
                 restore: restore.clone(),
                 checkpoint_base: self.checkpoints.clone(),
             };
