@@ -21,6 +21,7 @@ use crate::checkpoint::{CutQueue, cut_queue};
 use crate::leader::{CallError, Leader};
 use crate::meter::Meter;
 use crate::subtask::{AttemptKey, EventKind, SubtaskEvent};
+use crate::tell;
 
 /// How long the end of an attempt waits for its tasks and threads.
 pub const TEAR_DOWN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -60,13 +61,8 @@ pub struct Attempt {
     /// Brings the subtasks up; it sees by itself that the attempt has ended, so that what it opened is closed.
     pub bring_up: Mutex<Option<JoinHandle<()>>>,
     events: mpsc::Sender<SubtaskEvent>,
-    reports: mpsc::Sender<Report>,
-}
-
-struct Report {
-    subtask: SubtaskId,
-    state: SubtaskState,
-    error: Option<Error>,
+    reports: mpsc::Sender<v1::SubtaskReport>,
+    acknowledgements: mpsc::Sender<v1::SubtaskAcknowledgement>,
 }
 
 /// What an attempt is made of.
@@ -94,6 +90,7 @@ impl Attempt {
         // Each subtask reports RUNNING, its end and at most one failure from each side, and has few checkpoints under way.
         let (events, event_inbox) = mpsc::channel(64 + 16 * count);
         let (reports, report_inbox) = mpsc::channel(16 + 8 * count);
+        let (acknowledgements, acknowledged) = mpsc::channel(count.max(1));
         let attempt = Arc::new(Self {
             key: parts.key,
             fence: parts.fence,
@@ -108,11 +105,14 @@ impl Attempt {
             bring_up: Mutex::new(None),
             events,
             reports,
+            acknowledgements,
         });
         let own = Arc::clone(&attempt);
         attempt.spawn(async move { own.serve_events(event_inbox).await });
         let own = Arc::clone(&attempt);
-        attempt.spawn(async move { own.serve_reports(report_inbox).await });
+        attempt.spawn(async move { tell::reports(&own, report_inbox).await });
+        let own = Arc::clone(&attempt);
+        attempt.spawn(async move { tell::acknowledgements(&own, acknowledged).await });
         attempt
     }
 
@@ -186,10 +186,11 @@ impl Attempt {
     }
 
     fn report(&self, subtask: SubtaskId, state: SubtaskState, error: Option<Error>) {
-        let report = Report {
-            subtask,
-            state,
-            error,
+        let report = v1::SubtaskReport {
+            subtask: Some(subtask.into()),
+            state: state.into(),
+            fatal: error.as_ref().is_some_and(Error::is_fatal),
+            error: error.map(|error| error.to_string()).unwrap_or_default(),
         };
         if self.reports.try_send(report).is_err() && !self.cancel.is_cancelled() {
             // The heartbeat tells the state, too; only the text is lost.
@@ -220,26 +221,10 @@ impl Attempt {
         }
     }
 
-    async fn serve_reports(&self, mut inbox: mpsc::Receiver<Report>) {
-        while let Some(report) = inbox.recv().await {
-            let error = report.error.as_ref();
-            let request = |term| v1::ReportSubtaskRequest {
-                fence: Some(self.fence_at(term)),
-                task_manager_id: self.task_manager.clone(),
-                subtask: Some(report.subtask.into()),
-                state: report.state.into(),
-                error: error.map(ToString::to_string).unwrap_or_default(),
-                fatal: error.is_some_and(Error::is_fatal),
-            };
-            let answer = self
-                .leader
-                .call("ReportSubtask", &self.cancel, |mut client, term| {
-                    let request = request(term);
-                    async move { client.report_subtask(request).await }
-                })
-                .await;
-            self.note(answer.err(), "report");
-        }
+    /// Tells the job manager that a subtask's part of a checkpoint is complete; waits only while many others do.
+    pub async fn acknowledge(&self, done: v1::SubtaskAcknowledgement) {
+        // Its other end lives as long as the attempt.
+        let _ = self.acknowledgements.send(done).await;
     }
 
     /// Tells the job manager that a checkpoint can't be taken.

@@ -46,13 +46,13 @@ async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
         }
         None => return,
     };
-    let mut done = v1::AcknowledgeCheckpointRequest {
+    let mut done = v1::SubtaskAcknowledgement {
         checkpoint_id: checkpoint.0,
         subtask: Some(subtask.into()),
         operators,
         sync_ms: cut.sync_ms,
         alignment_ms: cut.alignment_ms,
-        ..v1::AcknowledgeCheckpointRequest::default()
+        async_ms: 0,
     };
     if let Some(follows) = cut.in_flight {
         // The subtask gives it up when the checkpoint is aborted, a newer one overtakes it, or the attempt ends.
@@ -75,7 +75,7 @@ async fn complete(attempt: &Arc<Attempt>, subtask: SubtaskId, cut: Cut) {
         }
     }
     done.async_ms = millis(started.elapsed());
-    acknowledge(attempt, done).await;
+    attempt.acknowledge(done).await;
 }
 
 /// On a thread that may block. `None`: the runtime is shutting down.
@@ -85,25 +85,6 @@ async fn beside<T: Send + 'static>(
 ) -> Option<Result<T>> {
     let work = attempt.tracker.spawn_blocking(move || guarded(work));
     work.await.ok()
-}
-
-async fn acknowledge(attempt: &Attempt, done: v1::AcknowledgeCheckpointRequest) {
-    let answer = attempt
-        .leader
-        .call(
-            "AcknowledgeCheckpoint",
-            &attempt.cancel,
-            |mut client, term| {
-                let request = v1::AcknowledgeCheckpointRequest {
-                    fence: Some(attempt.fence_at(term)),
-                    task_manager_id: attempt.task_manager.clone(),
-                    ..done.clone()
-                };
-                async move { client.acknowledge_checkpoint(request).await }
-            },
-        )
-        .await;
-    attempt.note(answer.err(), "acknowledgement");
 }
 
 /// Every operator's deferred work runs, also when one before it has failed: it may hold rows of a sink.

@@ -29,6 +29,7 @@ mod server;
 mod service;
 mod slot;
 mod subtask;
+mod tell;
 
 pub use deploy::open::{Connectors, StandardConnectors};
 pub use server::{StartError, TaskManager, TaskManagerHandle, TaskManagerOptions};

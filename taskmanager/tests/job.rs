@@ -232,13 +232,7 @@ async fn a_new_leader_is_found_and_the_job_does_not_notice() {
     let old = worker.trigger(fence(1, 1), 6, None, false).await;
     assert_eq!(old.unwrap_err().code(), Code::FailedPrecondition);
     next.manifest(5, 4, SnapshotKind::Checkpoint).await;
-    let terms = next.heard(|heard| {
-        let fences = heard
-            .acknowledgements
-            .iter()
-            .filter_map(|a| a.fence.as_ref());
-        fences.map(|f| f.leader_term).collect::<Vec<_>>()
-    });
+    let terms = next.heard(|heard| heard.acknowledged_terms.clone());
     assert_eq!(terms, [2; 4]);
     assert!(failures(&cluster, 1).is_empty());
     cluster.stop().await;

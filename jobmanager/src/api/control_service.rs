@@ -16,6 +16,8 @@ use crate::leadership::Leadership;
 const SLOTS_MAX: u32 = 4096;
 
 const REPORT: &str = "report";
+const NO_SUBTASK: &str =
+    "no subtask is named: this task manager has another version of Weir than the job manager";
 
 /// See the file's head.
 pub struct ControlService {
@@ -117,16 +119,21 @@ impl JobManagerControl for ControlService {
     ) -> Result<Response<v1::ReportSubtaskResponse>, Status> {
         let request = request.into_inner();
         let (_, job) = self.admit(REPORT, request.fence.as_ref(), &request.task_manager_id)?;
-        let Some(subtask) = request.subtask else {
-            return Err(Status::invalid_argument("a report without a subtask"));
-        };
-        let input = Input::Subtask {
-            subtask: subtask.into(),
-            state: request.state(),
-            error: request.error.clone(),
-            fatal: request.fatal,
-        };
-        deliver(&job, input).await?;
+        if request.subtasks.is_empty() {
+            return Err(Status::invalid_argument(NO_SUBTASK));
+        }
+        for report in request.subtasks {
+            let Some(subtask) = report.subtask else {
+                return Err(Status::invalid_argument(NO_SUBTASK));
+            };
+            let input = Input::Subtask {
+                subtask: subtask.into(),
+                state: report.state(),
+                error: report.error,
+                fatal: report.fatal,
+            };
+            deliver(&job, input).await?;
+        }
         Ok(Response::new(v1::ReportSubtaskResponse {}))
     }
 
@@ -140,20 +147,23 @@ impl JobManagerControl for ControlService {
             request.fence.as_ref(),
             &request.task_manager_id,
         )?;
-        let Some(subtask) = request.subtask else {
-            return Err(Status::invalid_argument(
-                "an acknowledgement without a subtask",
-            ));
-        };
         let job_id = request.fence.map_or_else(String::new, |fence| fence.job_id);
-        metrics::histogram!(metric_names::CHECKPOINT_ALIGNMENT, "job" => job_id)
-            .record(request.alignment_ms as f64);
-        let event = Event::Acknowledged {
-            id: request.checkpoint_id,
-            subtask: subtask.into(),
-            operators: request.operators,
-        };
-        deliver(&job, Input::Checkpoint(attempt, event)).await?;
+        let alignment = metrics::histogram!(metric_names::CHECKPOINT_ALIGNMENT, "job" => job_id);
+        if request.subtasks.is_empty() {
+            return Err(Status::invalid_argument(NO_SUBTASK));
+        }
+        for acknowledgement in request.subtasks {
+            let Some(subtask) = acknowledgement.subtask else {
+                return Err(Status::invalid_argument(NO_SUBTASK));
+            };
+            alignment.record(acknowledgement.alignment_ms as f64);
+            let event = Event::Acknowledged {
+                id: acknowledgement.checkpoint_id,
+                subtask: subtask.into(),
+                operators: acknowledgement.operators,
+            };
+            deliver(&job, Input::Checkpoint(attempt, event)).await?;
+        }
         Ok(Response::new(v1::AcknowledgeCheckpointResponse {}))
     }
 

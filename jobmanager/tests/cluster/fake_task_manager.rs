@@ -189,17 +189,18 @@ impl Node {
             subtasks.values_mut().for_each(|known| *known = state);
             subtasks.keys().copied().collect()
         };
-        for (vertex, index) in subtasks {
-            let request = v1::ReportSubtaskRequest {
-                fence: Some(fence.clone()),
-                task_manager_id: self.id.clone(),
-                subtask: Some(v1::SubtaskId { vertex, index }),
-                state: state.into(),
-                ..Default::default()
-            };
-            // A leader that is just going is told by the next heartbeat.
-            let _ = self.leader().report_subtask(request).await;
-        }
+        let report = |(vertex, index)| v1::SubtaskReport {
+            subtask: Some(v1::SubtaskId { vertex, index }),
+            state: state.into(),
+            ..Default::default()
+        };
+        let request = v1::ReportSubtaskRequest {
+            fence: Some(fence.clone()),
+            task_manager_id: self.id.clone(),
+            subtasks: subtasks.into_iter().map(report).collect(),
+        };
+        // A leader that is just going is told by the next heartbeat.
+        let _ = self.leader().report_subtask(request).await;
     }
 
     async fn acknowledge(&self, request: v1::TriggerCheckpointRequest) {
@@ -209,28 +210,29 @@ impl Node {
             Some(subtasks) => subtasks.keys().copied().collect(),
             None => return,
         };
-        for (vertex, index) in subtasks {
-            let acknowledgement = v1::AcknowledgeCheckpointRequest {
-                fence: Some(fence.clone()),
-                task_manager_id: self.id.clone(),
-                checkpoint_id: request.checkpoint_id,
-                subtask: Some(v1::SubtaskId { vertex, index }),
-                operators: vec![v1::OperatorSnapshot {
-                    operator_uid: format!("uid-{vertex}"),
-                    operator_name: format!("operator {vertex}"),
-                    subtask: index,
-                    parallelism: 2,
-                    states: vec![v1::OperatorState {
-                        name: "s".to_owned(),
-                        redistribution: 0,
-                        items: vec!["item".into()],
-                    }],
-                    ..Default::default()
+        let acknowledgement = |(vertex, index)| v1::SubtaskAcknowledgement {
+            checkpoint_id: request.checkpoint_id,
+            subtask: Some(v1::SubtaskId { vertex, index }),
+            operators: vec![v1::OperatorSnapshot {
+                operator_uid: format!("uid-{vertex}"),
+                operator_name: format!("operator {vertex}"),
+                subtask: index,
+                parallelism: 2,
+                states: vec![v1::OperatorState {
+                    name: "s".to_owned(),
+                    redistribution: 0,
+                    items: vec!["item".into()],
                 }],
                 ..Default::default()
-            };
-            let _ = self.leader().acknowledge_checkpoint(acknowledgement).await;
-        }
+            }],
+            ..Default::default()
+        };
+        let acknowledgements = v1::AcknowledgeCheckpointRequest {
+            fence: Some(fence.clone()),
+            task_manager_id: self.id.clone(),
+            subtasks: subtasks.into_iter().map(acknowledgement).collect(),
+        };
+        let _ = self.leader().acknowledge_checkpoint(acknowledgements).await;
         if request.stop_sources {
             self.set_all(&fence, v1::SubtaskState::EndOfData).await;
         }

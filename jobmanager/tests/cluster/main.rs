@@ -206,12 +206,14 @@ async fn a_job_lives_through_a_lost_task_manager_and_a_corrupt_checkpoint() {
     let zombie = v1::AcknowledgeCheckpointRequest {
         fence: Some(fence.clone()),
         task_manager_id: "tm-1".to_owned(),
-        checkpoint_id: newest.checkpoint_id,
-        subtask: Some(v1::SubtaskId {
-            vertex: 1,
-            index: 0,
-        }),
-        ..Default::default()
+        subtasks: vec![v1::SubtaskAcknowledgement {
+            checkpoint_id: newest.checkpoint_id,
+            subtask: Some(v1::SubtaskId {
+                vertex: 1,
+                index: 0,
+            }),
+            ..Default::default()
+        }],
     };
     let mut control = JobManagerControlClient::new(connect(&cluster.address, None).unwrap());
     let refusal = control

@@ -246,12 +246,11 @@ pub fn graph((sources, aggregates): (u32, u32)) -> v1::JobGraph {
 /// Errors that subtasks of an attempt reported, and whether they are fatal.
 pub fn failures(cluster: &Cluster, attempt: u64) -> Vec<(String, bool)> {
     cluster.master.heard(|heard| {
-        let of_attempt = |r: &&v1::ReportSubtaskRequest| {
-            r.state() == SubtaskState::Failed
-                && r.fence.as_ref().is_some_and(|f| f.attempt == attempt)
+        let of_attempt = |(of, report): &&(u64, v1::SubtaskReport)| {
+            *of == attempt && report.state() == SubtaskState::Failed
         };
         let failed = heard.reports.iter().filter(of_attempt);
-        failed.map(|r| (r.error.clone(), r.fatal)).collect()
+        failed.map(|(_, r)| (r.error.clone(), r.fatal)).collect()
     })
 }
 

@@ -23,8 +23,11 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Default)]
 pub struct Heard {
     pub registrations: Vec<v1::RegisterTaskManagerRequest>,
-    pub reports: Vec<v1::ReportSubtaskRequest>,
-    pub acknowledgements: Vec<v1::AcknowledgeCheckpointRequest>,
+    /// With their attempts.
+    pub reports: Vec<(u64, v1::SubtaskReport)>,
+    pub acknowledgements: Vec<v1::SubtaskAcknowledgement>,
+    /// Leader terms that they came with.
+    pub acknowledged_terms: Vec<u64>,
     pub declines: Vec<v1::DeclineCheckpointRequest>,
     pub heartbeats: BTreeMap<String, v1::HeartbeatRequest>,
     /// Attempts that are not wanted any more.
@@ -108,7 +111,11 @@ impl JobManagerControl for Master {
         let request = request.into_inner();
         let mut heard = self.heard.lock().unwrap();
         heard.check_fence(request.fence.as_ref())?;
-        heard.reports.push(request);
+        let attempt = request.fence.map_or(0, |fence| fence.attempt);
+        let reports = request.subtasks.into_iter();
+        heard
+            .reports
+            .extend(reports.map(|report| (attempt, report)));
         Ok(Response::new(v1::ReportSubtaskResponse {}))
     }
 
@@ -119,7 +126,11 @@ impl JobManagerControl for Master {
         let request = request.into_inner();
         let mut heard = self.heard.lock().unwrap();
         heard.check_fence(request.fence.as_ref())?;
-        heard.acknowledgements.push(request);
+        let term = request.fence.map_or(0, |fence| fence.leader_term);
+        for acknowledgement in request.subtasks {
+            heard.acknowledged_terms.push(term);
+            heard.acknowledgements.push(acknowledgement);
+        }
         Ok(Response::new(v1::AcknowledgeCheckpointResponse {}))
     }
 
@@ -177,10 +188,10 @@ impl Master {
             &format!("{count} subtasks of attempt {attempt} in {state:?}"),
             || {
                 self.heard(|heard| {
-                    let matching = heard.reports.iter().filter(|report| {
-                        report.state() == state
-                            && report.fence.as_ref().is_some_and(|f| f.attempt == attempt)
-                    });
+                    let matching = heard
+                        .reports
+                        .iter()
+                        .filter(|(of, report)| *of == attempt && report.state() == state);
                     (matching.count() >= count).then_some(())
                 })
             },
