@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_DIR ?= $(WEIR_CACHE)/ccache
 export CCACHE_MAXSIZE ?= 3G
 
-.PHONY: run test build lint bench-nexmark bench-recovery bench-barrier chart-install-test setup
+.PHONY: run test build lint bench-nexmark bench-recovery bench-barrier bench-scaling chart-install-test setup
 
 # Built with the features of the whole workspace: `make test` compiles no dependency a second time.
 run: setup
@@ -62,6 +62,12 @@ bench-barrier: BARRIERS ?= 100
 bench-barrier: setup
 	cargo build --release --workspace --example barrier_pause
 	$(CARGO_TARGET_DIR)/release/examples/barrier_pause $(KEYS) $(CHANGED) $(BARRIERS)
+
+# Three job managers and many task managers that run nothing, in one process: docs/scaling.md.
+bench-scaling: TASK_MANAGERS ?= 10,100,300,1000
+bench-scaling: setup
+	cargo build --release --workspace --bin bench-scaling
+	ulimit -n 20000 && $(CARGO_TARGET_DIR)/release/bench-scaling --task-managers $(TASK_MANAGERS)
 
 chart-install-test:
 	tests/chart-install.sh
