@@ -36,6 +36,9 @@ class Recovering(Cluster):
             "parallelism.default": count,
             "execution.checkpointing.local-backup.enabled": "true",
             "execution.state-recovery.from-local": "true",
+            # A sequence of datagen lies in each checkpoint, number by number: more than the default lets through.
+            "pekko.framesize": "268435456b",
+            "execution.checkpointing.tolerable-failed-checkpoints": 1000,
         }
         return {**super().settings(), **common, **self.request["settings"]}
 
