@@ -174,6 +174,19 @@ fn the_attempt_fails_at_any_time_and_a_task_manager_may_go_on() {
 }
 
 #[test]
+fn rows_of_a_checkpoint_that_was_given_up_come_with_the_next_one() {
+    let budget = Budget {
+        checkpoints: 2,
+        timeouts: 1,
+        failures: 1,
+        one_change: true,
+        ..Budget::default()
+    };
+    let world = World::new(RETAIN_ONE, budget, Store::default());
+    check("given up", world, &["quiet and tidy", "an attempt fails"]);
+}
+
+#[test]
 fn a_job_manager_is_deposed_and_may_go_on() {
     for (checkpoints, failures, one_change) in [(2, 0, false), (1, 1, true)] {
         let budget = Budget {
