@@ -1,8 +1,9 @@
-//! What the benchmarks have in common: processes, and a Kafka broker with topics.
+//! What the benchmarks have in common: processes, a job manager's log, and a Kafka broker with topics.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod broker;
+pub mod log;
 pub mod process;
 
 /// A port that was free a moment ago.

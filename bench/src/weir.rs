@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use weir_bench::free_port;
+use weir_bench::log::{completed_checkpoints, number};
 use weir_bench::process::{Process, run};
 
 use crate::PARALLELISM;
@@ -129,16 +130,9 @@ impl Cluster {
 }
 
 fn checkpoint_sizes(log: &str, job: &str) -> Vec<u64> {
-    log.lines()
-        .filter(|line| line.contains("checkpoint is complete") && line.contains(job))
-        .filter_map(|line| {
-            line.split_once("state_bytes=")?
-                .1
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
+    completed_checkpoints(log)
+        .filter(|line| line.contains(job))
+        .filter_map(|line| number(line, "state_bytes"))
         .collect()
 }
 

@@ -189,18 +189,17 @@ impl Cluster {
 
     /// Takes part: it is up, knows the leader, and the leader knows of it.
     pub fn job_manager_takes_part(&self, index: usize) -> bool {
-        let asked = self.job_managers_by(&self.addresses[index], "state");
-        asked.is_ok_and(|states| states.get(&(index as u64 + 1)).is_some_and(|s| s == "up"))
+        self.job_manager_is(index, "up", &self.addresses[index])
     }
 
     /// The leader has not heard of it for some time.
     pub fn job_manager_is_silent(&self, index: usize) -> bool {
-        let asked = self.job_managers_by(&self.addresses.join(","), "state");
-        asked.is_ok_and(|states| {
-            states
-                .get(&(index as u64 + 1))
-                .is_some_and(|s| s == "silent")
-        })
+        self.job_manager_is(index, "silent", &self.addresses.join(","))
+    }
+
+    fn job_manager_is(&self, index: usize, state: &str, asked_at: &str) -> bool {
+        let states = self.job_managers_by(asked_at, "state");
+        states.is_ok_and(|of| of.get(&(index as u64 + 1)).is_some_and(|is| is == state))
     }
 
     /// One column of `weir jobmanager list`, asked at these addresses, by id.

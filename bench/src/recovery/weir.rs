@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use weir_bench::free_port;
+use weir_bench::log::{completed_checkpoints, number};
 use weir_bench::process::{Process, run};
 
 use crate::TASK_MANAGERS;
@@ -129,16 +130,10 @@ impl Cluster for WeirCluster {
 
 /// By the job manager's log.
 fn newest_checkpoint(log: &str) -> Option<Checkpoint> {
-    let line = log
-        .lines()
-        .rfind(|line| line.contains("checkpoint is complete"))?;
-    let number = |key: &str| -> Option<u64> {
-        let value = line.split_once(key)?.1;
-        value.split(' ').next()?.parse().ok()
-    };
+    let line = completed_checkpoints(log).next_back()?;
     Some(Checkpoint {
-        id: number(" checkpoint=")?,
-        state_bytes: number(" state_bytes=")?,
+        id: number(line, "checkpoint")?,
+        state_bytes: number(line, "state_bytes")?,
     })
 }
 
