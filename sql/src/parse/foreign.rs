@@ -100,7 +100,6 @@ impl Visitor for Check {
                 !matches!(select.flavor, SelectFlavor::Standard),
                 foreign("FROM in front of SELECT"),
             ),
-            (select.qualify.is_some(), SqlError::unsupported("QUALIFY")),
             (
                 select.projection.iter().any(has_wildcard_options),
                 foreign("EXCEPT, EXCLUDE, REPLACE or RENAME behind *"),

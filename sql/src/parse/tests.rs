@@ -196,10 +196,6 @@ const REFUSED: &[(&str, &str)] = &[
         "the hint /*+ OPTIONS('a'='b') */",
     ),
     (
-        "SELECT a FROM t QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1",
-        "QUALIFY",
-    ),
-    (
         "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x",
         "WITH RECURSIVE",
     ),

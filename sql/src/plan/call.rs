@@ -7,11 +7,11 @@ use sqlparser::ast::{
     FunctionArguments, TrimWhereField,
 };
 
-use super::aggregate;
 use super::expr::{
     AggregateCall, Analyzer, check_condition, coerce, literal_expr, text, unsupported,
 };
 use super::rel::input_ref;
+use super::{aggregate, over};
 use crate::error::{Result, SqlError};
 
 /// Functions that may be written without parentheses.
@@ -164,14 +164,17 @@ fn round(
 
 fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> Result<Expr> {
     let name = function.name.to_string().replace('`', "");
-    if function.over.is_some() {
-        return Err(SqlError::unsupported("OVER").at(whole));
+    if let Some(window) = &function.over {
+        return over::collect(analyzer, &name, function, window).map_err(|error| error.at(whole));
     }
     if !function.within_group.is_empty() {
         return Err(SqlError::unsupported("WITHIN GROUP").at(whole));
     }
     if function.null_treatment.is_some() {
         return Err(SqlError::unsupported("IGNORE NULLS").at(whole));
+    }
+    if over::needs_over(&name) {
+        return Err(SqlError::new(format!("{name} needs an OVER (...)")).at(whole));
     }
     if let Some(known) = aggregate::find(&name).map_err(|error| error.at(whole))? {
         return aggregate_call(analyzer, known, function, whole);

@@ -11,6 +11,7 @@ use sqlparser::ast::{self, AccessExpr, BinaryOperator, Subscript, UnaryOperator,
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::fold::fold;
+use super::over::Overs;
 use super::rel::{Column, expr_schema, input_ref};
 use super::scope::Scope;
 use super::{call, literal};
@@ -22,6 +23,8 @@ pub(super) struct Analyzer<'a> {
     /// Calls of aggregate functions found so far, where the clause may have them. A call stands in the expression as the column
     /// after the scope's columns and the calls before it.
     pub aggregates: Option<&'a mut Vec<AggregateCall>>,
+    /// Calls with OVER found so far, where the clause may have them.
+    pub overs: Option<&'a mut Overs>,
     /// Name of the clause, for errors: "WHERE".
     pub clause: &'static str,
     schema: DFSchema,
@@ -44,6 +47,7 @@ impl<'a> Analyzer<'a> {
         Ok(Self {
             scope,
             aggregates: None,
+            overs: None,
             clause,
             schema: expr_schema(&scope.row())?,
         })
@@ -58,6 +62,12 @@ impl<'a> Analyzer<'a> {
         let mut analyzer = Self::new(scope, clause)?;
         analyzer.aggregates = Some(aggregates);
         Ok(analyzer)
+    }
+
+    /// Collects calls with OVER as well.
+    pub fn with_overs(mut self, overs: &'a mut Overs) -> Self {
+        self.overs = Some(overs);
+        self
     }
 
     /// The expression with Flink's coercions, and its type.
@@ -82,8 +92,9 @@ impl<'a> Analyzer<'a> {
         impl Visitor for Innermost<'_> {
             type Break = SqlError;
             fn post_visit_expr(&mut self, part: &ast::Expr) -> ControlFlow<SqlError> {
-                let mut ignored = Vec::new();
+                let (mut ignored, mut overs) = (Vec::new(), Overs::default());
                 let failure = Analyzer::with_aggregates(self.scope, "", &mut ignored)
+                    .map(|analyzer| analyzer.with_overs(&mut overs))
                     .and_then(|mut analyzer| analyzer.raw(part))
                     .map(|raw| coerce(raw, self.schema));
                 match failure {

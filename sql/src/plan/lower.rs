@@ -9,8 +9,8 @@ use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase
 use super::describe::{aggregate_detail, condition_texts, select_detail, window_detail};
 use super::encode;
 use super::rel::{
-    Aggregate, Column, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty, WindowSource,
-    row_schema,
+    Aggregate, Column, Over, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty,
+    WindowSource, row_schema,
 };
 use super::scan::{connector, physical_schema, read_schema};
 use super::sink::SinkPlan;
@@ -180,6 +180,7 @@ impl Lowering {
                 aggregates,
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::WindowJoin(join) => self.window_join(rel, join)?,
+            RelOp::Over(over) => return Err(refused_over(over)),
         };
         Ok(vec![self.place(node)])
     }
@@ -495,6 +496,13 @@ impl Lowering {
     pub fn schema_of(&self, node: NodeId) -> Result<arrow::datatypes::SchemaRef> {
         decode_schema(&self.nodes[node].schema).map_err(|error| SqlError::new(error.to_string()))
     }
+}
+
+/// Names the call that has no operator.
+fn refused_over(over: &Over) -> SqlError {
+    let function = over.calls.first().map(|call| call.call.function.as_str());
+    let function = function.unwrap_or_default();
+    SqlError::unsupported(format!("{function} with OVER")).at_location(over.place)
 }
 
 fn forward(inputs: &[NodeId]) -> Vec<Input> {

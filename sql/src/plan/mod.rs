@@ -18,6 +18,7 @@ pub(crate) mod literal;
 mod lower;
 mod nested;
 mod optimize;
+mod over;
 mod prune;
 mod query;
 mod rel;
@@ -168,6 +169,7 @@ pub(crate) fn function_names() -> Vec<String> {
         .filter(|name| name.starts_with(|ch: char| ch.is_ascii_alphabetic()));
     let mut names: Vec<String> = scalar
         .chain(aggregate::names())
+        .chain(over::names())
         .map(str::to_lowercase)
         .collect();
     names.sort_unstable();
@@ -227,6 +229,7 @@ fn needs_update_before(sink: &SinkPlan) -> bool {
 fn upsert_key(rel: &RelRef) -> Option<Vec<usize>> {
     match &rel.op {
         RelOp::GroupAggregate { keys, .. } => Some((0..keys.len()).collect()),
+        RelOp::Over(over) => upsert_key(&over.input),
         RelOp::Calc {
             input, projection, ..
         } => upsert_key(input)?

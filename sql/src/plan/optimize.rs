@@ -45,6 +45,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
             *left = next(left);
             *right = next(right);
         }
+        RelOp::Over(over) => over.input = next(&over.input),
         RelOp::Union { inputs } => {
             for input in inputs {
                 *input = next(input);
@@ -88,6 +89,11 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
         RelOp::WindowAssign { input, .. } => {
             let (below, above) = partition(conditions, |index| index < input.columns.len());
             filter_by(with_inputs(rel, vec![push(input, below)]), above)
+        }
+        RelOp::Over(over) => {
+            // Of a partition all rows are there, or none.
+            let (below, above) = partition(conditions, |index| over.partition.contains(&index));
+            filter_by(with_inputs(rel, vec![push(&over.input, below)]), above)
         }
         RelOp::Union { inputs } => {
             let inputs = inputs

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 use super::rel::{
-    Aggregate, Rel, RelOp, RelRef, Scan, WindowColumns, WindowJoin, WindowSource, as_input_ref,
-    collect_inputs, input_ref, replace_inputs,
+    Aggregate, Over, OverCall, Rel, RelOp, RelRef, Scan, SortKey, WindowColumns, WindowJoin,
+    WindowSource, as_input_ref, collect_inputs, input_ref, replace_inputs,
 };
 
 type Needed = BTreeSet<usize>;
@@ -81,6 +81,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
             prune_aggregate(rel, needed)
         }
         RelOp::WindowJoin(join) => prune_join(rel, join, needed),
+        RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Union { inputs } => {
             let kept: Vec<usize> = needed.iter().copied().collect();
             let inputs = inputs.iter().map(|input| exactly(input, &kept)).collect();
@@ -320,6 +321,48 @@ fn moved_call(call: &Aggregate, input: &Pruned) -> Aggregate {
         distinct: call.distinct,
         filter: call.filter.map(|index| input.at(index)),
     }
+}
+
+fn prune_over(rel: &Rel, over: &Over, needed: &Needed) -> Pruned {
+    let width = over.input.columns.len();
+    let mut below: Needed = needed.range(..width).copied().collect();
+    let kept: Vec<usize> = (0..over.calls.len())
+        .filter(|call| needed.contains(&(width + call)))
+        .collect();
+    if kept.is_empty() {
+        let mut input = prune(&over.input, &below);
+        input.places.resize(rel.columns.len(), None);
+        return input;
+    }
+    below.extend(&over.partition);
+    below.extend(over.order.iter().map(|key| key.column));
+    for call in &kept {
+        let call = &over.calls[*call].call;
+        below.extend(call.arguments.iter().chain(&call.filter));
+    }
+    let input = prune(&over.input, &below);
+    let mut places = input.places.clone();
+    places.resize(rel.columns.len(), None);
+    for (place, call) in kept.iter().enumerate() {
+        places[width + call] = Some(input.rel.columns.len() + place);
+    }
+    let order = over.order.iter().map(|key| SortKey {
+        column: input.at(key.column),
+        ..*key
+    });
+    let calls = kept.iter().map(|call| OverCall {
+        call: moved_call(&over.calls[*call].call, &input),
+        offset: over.calls[*call].offset,
+    });
+    let op = RelOp::Over(Over {
+        partition: over.partition.iter().map(|at| input.at(*at)).collect(),
+        order: order.collect(),
+        frame: over.frame,
+        calls: calls.collect(),
+        place: over.place,
+        input: input.rel,
+    });
+    finish(rel, op, places)
 }
 
 fn prune_join(rel: &Rel, join: &WindowJoin, needed: &Needed) -> Pruned {

@@ -10,7 +10,8 @@ use sqlparser::ast::{
 };
 use weir_dataflow::types::LogicalField;
 
-use super::expr::{Analyzer, coerce, column};
+use super::expr::{Analyzer, check_condition, coerce, column};
+use super::over::Overs;
 use super::rel::{Column, Rel, RelOp, RelRef, conjunction, expr_schema, input_ref};
 use super::scope::Scope;
 use super::{call, select_aggregate, values};
@@ -147,7 +148,7 @@ impl<'a> Planner<'a> {
                 if let Some(having) = &select.having {
                     return Err(SqlError::new("HAVING needs a GROUP BY or an aggregate").at(having));
                 }
-                project(input, &scope, &items)?
+                project(input, &scope, &items, Some(select))?
             }
         };
         match &select.distinct {
@@ -177,12 +178,6 @@ fn refuse_query_clauses(query: &Query) -> Result<()> {
 }
 
 fn refuse_select_clauses(select: &Select) -> Result<()> {
-    if let Some(qualify) = &select.qualify {
-        return Err(SqlError::unsupported("QUALIFY").at(qualify));
-    }
-    if !select.named_window.is_empty() {
-        return Err(SqlError::unsupported("WINDOW").at(select));
-    }
     let foreign = select.top.is_some()
         || select.into.is_some()
         || select.exclude.is_some()
@@ -284,21 +279,57 @@ fn make_unique(items: &mut [SelectExpr]) {
     }
 }
 
-pub(super) fn project(input: RelRef, scope: &Scope, items: &[SelectExpr]) -> Result<RelRef> {
-    let mut analyzer = Analyzer::new(scope, "SELECT")?;
+/// A SELECT list over a relation, with the calls with OVER and the QUALIFY of its `select`.
+pub(super) fn project(
+    input: RelRef,
+    scope: &Scope,
+    items: &[SelectExpr],
+    select: Option<&Select>,
+) -> Result<RelRef> {
+    let mut overs = Overs::new(select.map_or(&[], |select| &select.named_window));
+    let mut analyzer = Analyzer::new(scope, "SELECT")?.with_overs(&mut overs);
+    let mut raws = Vec::with_capacity(items.len());
+    for item in items {
+        raws.push(match &item.expr {
+            SelectValue::Column(index) => input_ref(*index),
+            SelectValue::Written(written) => analyzer.raw(written)?,
+        });
+    }
+    let qualify = select.and_then(|select| qualify(select, items));
+    analyzer.clause = "QUALIFY";
+    let raw_qualify = match &qualify {
+        Some(qualify) => Some(analyzer.raw(qualify)?),
+        None => None,
+    };
+    let schema = expr_schema(&input.columns)?;
+    let (rel, places) = overs.append(input, &|raw| coerce(raw.clone(), &schema))?;
+    let schema = expr_schema(&rel.columns)?;
+    let locator = Analyzer::new(scope, "SELECT")?;
+    let typed = |raw: Expr, written: &ast::Expr| {
+        let replaced = Overs::replace(raw, &places);
+        coerce(replaced, &schema).map_err(|error| locator.locate(written, error))
+    };
+    let filter = match (raw_qualify, &qualify) {
+        (Some(raw), Some(written)) => {
+            let (expr, field) = typed(raw, written)?;
+            check_qualify(&overs, written, &field)?;
+            Some(expr)
+        }
+        _ => None,
+    };
     let mut projection = Vec::with_capacity(items.len());
     let mut columns = Vec::with_capacity(items.len());
-    for item in items {
+    for (item, raw) in items.iter().zip(raws) {
         let (expr, mut out) = match &item.expr {
-            SelectValue::Column(index) => (input_ref(*index), scope.columns[*index].column.clone()),
+            SelectValue::Column(index) => (raw, scope.columns[*index].column.clone()),
             SelectValue::Written(written) => {
-                let (expr, field) = analyzer.typed(written)?;
+                let (expr, field) = typed(raw, written)?;
                 let mut out = column("", field);
                 if call::is_proctime(written) {
                     out.time = Some(super::TimeAttribute::Proctime);
                 }
                 if let Some(index) = super::rel::as_input_ref(&expr) {
-                    out.time = input.columns[index].time;
+                    out.time = rel.columns[index].time;
                 }
                 (expr, out)
             }
@@ -307,7 +338,37 @@ pub(super) fn project(input: RelRef, scope: &Scope, items: &[SelectExpr]) -> Res
         projection.push(expr);
         columns.push(out);
     }
-    Ok(Rel::calc(input, None, projection, columns))
+    Ok(Rel::calc(rel, filter, projection, columns))
+}
+
+/// The condition of QUALIFY, with what the SELECT list's names stand for.
+pub(super) fn qualify(select: &Select, items: &[SelectExpr]) -> Option<ast::Expr> {
+    let mut condition = select.qualify.clone()?;
+    let _ = ast::visit_expressions_mut(&mut condition, |expr| {
+        if let ast::Expr::Identifier(name) = expr {
+            let meant = items.iter().find(|item| item.name == name.value);
+            if let Some(SelectValue::Written(meant)) = meant.map(|item| &item.expr)
+                && !matches!(meant.as_ref(), ast::Expr::Identifier(_))
+            {
+                *expr = ast::Expr::Nested(meant.clone());
+            }
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    Some(condition)
+}
+
+/// QUALIFY takes a condition on calls with OVER.
+pub(super) fn check_qualify(
+    overs: &Overs,
+    written: &ast::Expr,
+    field: &LogicalField,
+) -> Result<()> {
+    if overs.is_empty() {
+        let error = SqlError::new("QUALIFY takes a condition on a call with OVER");
+        return Err(error.at(written).hint("use WHERE"));
+    }
+    check_condition("QUALIFY", field).map_err(|error| error.at(written))
 }
 
 /// Gives the columns other names; none given: keeps them.

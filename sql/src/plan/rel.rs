@@ -10,6 +10,7 @@ use arrow::datatypes::Schema;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, DFSchema};
 use datafusion_expr::Expr;
+use sqlparser::tokenizer::Location;
 use weir_dataflow::types::LogicalField;
 use weir_proto::v1::{JoinKind, WindowKind};
 
@@ -76,6 +77,7 @@ pub(super) enum RelOp {
         aggregates: Vec<Aggregate>,
     },
     WindowJoin(WindowJoin),
+    Over(Over),
     Union {
         inputs: Vec<RelRef>,
     },
@@ -149,6 +151,59 @@ pub(super) struct Aggregate {
     pub filter: Option<usize>,
 }
 
+/// Calls with OVER, all over one window: the input's columns, then the calls' results.
+#[derive(Debug, Clone)]
+pub(super) struct Over {
+    pub input: RelRef,
+    pub partition: Vec<usize>,
+    pub order: Vec<SortKey>,
+    pub frame: Frame,
+    pub calls: Vec<OverCall>,
+    /// Where the first call stands in the script.
+    pub place: Location,
+}
+
+/// A column to sort by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SortKey {
+    pub column: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+/// Which rows around the current one a call with OVER sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub units: FrameUnits,
+    pub start: FrameBound,
+    pub end: FrameBound,
+}
+
+/// What [`FrameBound`]s count: rows, or what ORDER BY's column counts (milliseconds for a time).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrameUnits {
+    Rows,
+    Range,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrameBound {
+    UnboundedPreceding,
+    Preceding(i64),
+    CurrentRow,
+    Following(i64),
+    UnboundedFollowing,
+}
+
+/// An aggregate or ranking function over a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct OverCall {
+    /// ROW_NUMBER, RANK, DENSE_RANK, LAG and LEAD are functions here, too. LAG's and LEAD's default is the second argument.
+    pub call: Aggregate,
+    /// LAG and LEAD: how many rows away.
+    pub offset: i64,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct WindowJoin {
     pub kind: JoinKind,
@@ -213,6 +268,7 @@ impl Rel {
             | RelOp::WindowAggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => vec![input],
             RelOp::WindowJoin(join) => vec![&join.left, &join.right],
+            RelOp::Over(over) => vec![&over.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }
     }

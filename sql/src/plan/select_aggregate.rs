@@ -11,7 +11,8 @@ use weir_dataflow::types::{LogicalField, LogicalType};
 use super::expr::{
     AggregateCall, Analyzer, check_condition, coerce, column, literal_expr, type_of,
 };
-use super::query::{SelectExpr, SelectValue};
+use super::over::Overs;
+use super::query::{self, SelectExpr, SelectValue};
 use super::rel::{
     Aggregate, Column, Rel, RelOp, RelRef, WindowColumns, WindowProperty, WindowSource,
     as_input_ref, expr_schema, input_ref,
@@ -33,9 +34,19 @@ pub(super) fn plan(
         keys.push(group_key(scope, expr)?);
     }
     let mut calls = Vec::new();
-    let raw_items = raw_items(scope, items, &mut calls)?;
+    let mut overs = Overs::new(&select.named_window);
+    let raw_items = raw_items(scope, items, &mut calls, &mut overs)?;
     let raw_having = match &select.having {
         Some(having) => Some(Analyzer::with_aggregates(scope, "HAVING", &mut calls)?.raw(having)?),
+        None => None,
+    };
+    let qualify = query::qualify(select, items);
+    let raw_qualify = match &qualify {
+        Some(qualify) => Some(
+            Analyzer::with_aggregates(scope, "QUALIFY", &mut calls)?
+                .with_overs(&mut overs)
+                .raw(qualify)?,
+        ),
         None => None,
     };
     if group_by.is_empty() && calls.is_empty() {
@@ -55,19 +66,35 @@ pub(super) fn plan(
         }
         _ => None,
     };
+    // Calls with OVER see the groups that HAVING has left.
+    let (rel, having) = match having {
+        Some(having) if !overs.is_empty() => (Rel::filter(grouped.rel.clone(), having), None),
+        having => (grouped.rel.clone(), having),
+    };
+    let (rel, places) = overs.append(rel, &|raw| finish.typed(raw.clone()))?;
+    let schema = expr_schema(&rel.columns)?;
+    let typed = |raw: Expr| coerce(Overs::replace(finish.move_behind(raw)?, &places), &schema);
+    let filter = match (raw_qualify, &qualify) {
+        (Some(raw), Some(written)) => {
+            let (expr, field) = typed(raw).map_err(|error| error.at(written))?;
+            query::check_qualify(&overs, written, &field)?;
+            Some(expr)
+        }
+        _ => having,
+    };
     let mut projection = Vec::with_capacity(items.len());
     let mut columns = Vec::with_capacity(items.len());
     for (item, raw) in items.iter().zip(raw_items) {
-        let (expr, field) = finish.typed(raw).map_err(|error| match &item.expr {
+        let (expr, field) = typed(raw).map_err(|error| match &item.expr {
             SelectValue::Written(written) => error.at(written.as_ref()),
             SelectValue::Column(_) => error,
         })?;
         let mut out = column(&item.name, field);
-        out.time = as_input_ref(&expr).and_then(|index| grouped.rel.columns[index].time);
+        out.time = as_input_ref(&expr).and_then(|index| rel.columns[index].time);
         projection.push(expr);
         columns.push(out);
     }
-    Ok(Some(Rel::calc(grouped.rel, having, projection, columns)))
+    Ok(Some(Rel::calc(rel, filter, projection, columns)))
 }
 
 /// A GROUP BY expression.
@@ -120,8 +147,9 @@ fn raw_items(
     scope: &Scope,
     items: &[SelectExpr],
     calls: &mut Vec<AggregateCall>,
+    overs: &mut Overs,
 ) -> Result<Vec<Expr>> {
-    let mut analyzer = Analyzer::with_aggregates(scope, "SELECT", calls)?;
+    let mut analyzer = Analyzer::with_aggregates(scope, "SELECT", calls)?.with_overs(overs);
     items
         .iter()
         .map(|item| match &item.expr {

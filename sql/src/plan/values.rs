@@ -51,7 +51,7 @@ pub(super) fn values(values: &Values) -> Result<RelRef> {
             expr: SelectValue::Written(Box::new(choice(&rows, column))),
         })
         .collect();
-    project(input, &scope, &items)
+    project(input, &scope, &items, None)
 }
 
 /// CASE `#row` WHEN 0 THEN ... ELSE the last row's END
