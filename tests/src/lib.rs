@@ -12,6 +12,7 @@ pub mod rows;
 pub mod said;
 pub mod savepoints;
 pub mod services;
+pub mod sql;
 pub mod stream;
 pub mod terminal;
 pub mod tls;
