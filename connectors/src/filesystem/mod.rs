@@ -1,9 +1,13 @@
 //! `filesystem`: folders of files on this machine or on S3.
 //!
-//! Source: all files below the path, or one file; one file is one split, its state the byte behind the last record. Sink: part files that become visible
+//! Source: all files below the path, or one file; one file is one split, its state the byte behind the last record, or in a container
+//! the number of rows that were read. Sink: part files that become visible
 //! by the commit of a checkpoint, exactly once.
 
 mod commit;
+#[cfg(test)]
+mod container_tests;
+mod content;
 mod framing;
 mod options;
 mod part;
@@ -49,7 +53,12 @@ pub(crate) fn describe_source(
     let metadata = metadata();
     check_metadata("filesystem", schema, &metadata)?;
     let layout = Layout::new(&Arc::new(schema.clone()));
-    read.format.decoder(layout.physical(), layout.physical())?;
+    match read.format.container() {
+        Some(container) => container.check(layout.physical())?,
+        None => {
+            read.format.decoder(layout.physical(), layout.physical())?;
+        }
+    }
     Ok(SourceDescription {
         bounded: read.monitor_interval.is_none(),
         emits_updates: read.format.emits_updates(),
@@ -61,7 +70,7 @@ pub(crate) fn describe_sink(options: OptionReader<'_>, schema: &Schema) -> Resul
     let read = SinkOptions::read(options)?;
     let schema: SchemaRef = Arc::new(schema.clone());
     check_metadata("filesystem", &schema, &[])?;
-    read.format.encoder(&schema)?;
+    content::Portions::new(&read.format, &schema)?;
     Ok(SinkDescription {
         accepts: read.format.accepts(),
         transactional: true,

@@ -1,7 +1,7 @@
 //! Reads one file from a byte on, on the I/O thread. Local files go through std: object_store reads them in small pieces, each on a thread of its own.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -98,6 +98,24 @@ impl Files {
 
     pub(super) fn url_of(&self, path: &str) -> String {
         self.store.url_of(path)
+    }
+
+    /// The whole file, with random access; an object of S3 is copied into a temporary file.
+    pub(super) fn whole(&self, path: &str) -> Result<File> {
+        if let Some(folder) = self.store.local_folder() {
+            let file = folder.join(path);
+            return File::open(&file)
+                .map_err(|error| Error::io(format!("cannot read {}", file.display()), error));
+        }
+        let failed = |error| Error::io("cannot write a temporary file", error);
+        let mut copy = tempfile::tempfile().map_err(failed)?;
+        let stream = self.runtime.block_on(self.store.read_from(path, 0));
+        let mut stream = stream.map_err(external)?;
+        while let Some(piece) = self.runtime.block_on(stream.next()) {
+            copy.write_all(&piece.map_err(external)?).map_err(failed)?;
+        }
+        copy.rewind().map_err(failed)?;
+        Ok(copy)
     }
 
     /// Opens a file at a byte.

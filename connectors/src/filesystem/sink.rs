@@ -1,12 +1,12 @@
-//! Writes part files. Rows are encoded on the slot's thread; a thread of the writer's own writes them. Each barrier, and the rolling policy,
+//! Writes part files. Lines are encoded on the slot's thread; a thread of the writer's own writes them, and makes the blocks of a container. Each barrier, and the rolling policy,
 //! closes the file that is open; closed ones wait, hidden, for the commit of their checkpoint.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use tempfile::NamedTempFile;
@@ -16,11 +16,12 @@ use weir_dataflow::{Batch, Committer, Deferred, Error, Result, SinkWriter};
 use weir_snapshot::Store;
 
 use super::commit::FileCommitter;
+use super::content::{Content, Portion, Portions};
 use super::external;
 use super::options::SinkOptions;
 use super::part::{Committable, PartName, Stage};
 use crate::context::SinkContext;
-use crate::format::{EncodedRecords, Encoder};
+use crate::format::container::Container;
 use crate::io_thread::{Work, Worker, answer};
 
 /// Encoded batches that wait for the thread.
@@ -28,26 +29,26 @@ const QUEUE: usize = 8;
 
 /// The writer of one subtask.
 pub(super) struct FileWriter {
-    encoder: Box<dyn Encoder>,
-    records: EncodedRecords,
+    portions: Portions,
     worker: Worker<Command>,
     committer: Arc<FileCommitter>,
 }
 
 enum Command {
-    /// Records with their ends of line.
-    Lines(Vec<u8>),
+    Write(Portion),
     /// Close what is open, and give the committables of everything that was closed since the last barrier.
     Barrier(Sender<Result<Vec<Bytes>>>),
 }
 
 impl FileWriter {
     pub(super) fn open(options: SinkOptions, context: SinkContext) -> Result<Self> {
-        let encoder = options.format.encoder(&context.schema)?;
+        let portions = Portions::new(&options.format, &context.schema)?;
         let store = Store::open(&options.path, &context.s3).map_err(external)?;
         let committer = FileCommitter::new(store.clone(), &context);
         let parts = Parts {
             next: PartName::first(&context.info),
+            container: options.format.container(),
+            schema: Arc::clone(&context.schema),
             store,
             runtime: context.runtime.clone(),
             clock: context.clock.clone(),
@@ -57,8 +58,7 @@ impl FileWriter {
             closed: Vec::new(),
         };
         Ok(Self {
-            encoder,
-            records: EncodedRecords::default(),
+            portions,
             worker: Worker::spawn("weir-files", QUEUE, context.waker, parts)?,
             committer: Arc::new(committer),
         })
@@ -71,14 +71,11 @@ impl SinkWriter for FileWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        self.records.clear();
-        self.encoder.encode(batch, &mut self.records)?;
-        let mut lines = Vec::with_capacity(self.records.bytes.len() + self.records.ends.len());
-        for record in self.records.iter() {
-            lines.extend_from_slice(record);
-            lines.push(b'\n');
+        if batch.num_rows() == 0 {
+            return Ok(());
         }
-        self.worker.submit(Command::Lines(lines))
+        self.worker
+            .submit(Command::Write(self.portions.portion(batch)?))
     }
 
     fn prepare(&mut self, _: u64) -> Result<Deferred<Vec<Bytes>>> {
@@ -102,10 +99,20 @@ enum Staging {
     Upload(NamedTempFile),
 }
 
+impl Staging {
+    /// Another handle of the file.
+    fn handle(&self) -> std::io::Result<File> {
+        match self {
+            Self::Local(file, _) => file.try_clone(),
+            Self::Upload(file) => file.as_file().try_clone(),
+        }
+    }
+}
+
 struct OpenPart {
     name: PartName,
     staging: Staging,
-    bytes: u64,
+    content: Content,
     opened_ms: i64,
 }
 
@@ -116,6 +123,8 @@ struct Parts {
     clock: Clock,
     roll_bytes: u64,
     roll_after: Duration,
+    container: Option<Container>,
+    schema: SchemaRef,
     next: PartName,
     open: Option<OpenPart>,
     closed: Vec<Committable>,
@@ -124,7 +133,7 @@ struct Parts {
 impl Work<Command> for Parts {
     fn run(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Lines(lines) => self.write(&lines),
+            Command::Write(portion) => self.write(&portion),
             Command::Barrier(reply) => {
                 let closed = self.barrier();
                 // A closed reply means that the barrier was given up; what it named is aborted by the next attempt.
@@ -140,24 +149,26 @@ impl Work<Command> for Parts {
 }
 
 impl Parts {
-    fn write(&mut self, lines: &[u8]) -> Result<()> {
+    fn write(&mut self, portion: &Portion) -> Result<()> {
         let mut part = match self.open.take() {
             Some(part) => part,
             None => self.start()?,
         };
-        let written = match &mut part.staging {
-            Staging::Local(file, _) => file.write_all(lines),
-            Staging::Upload(file) => file.write_all(lines),
-        };
-        written.map_err(|error| {
-            Error::io(
-                format!("cannot write {}", self.store.url_of(&part.name.visible())),
-                error,
-            )
-        })?;
-        part.bytes += lines.len() as u64;
+        let written = part.content.write(portion);
+        written.map_err(|error| self.about(&part.name, error))?;
         self.open = Some(part);
         self.roll()
+    }
+
+    /// An error in writing a part, with the part's name.
+    fn about(&self, name: &PartName, error: Error) -> Error {
+        Error::External {
+            system: "filesystem",
+            message: format!(
+                "cannot write {}: {error}",
+                self.store.url_of(&name.visible())
+            ),
+        }
     }
 
     fn start(&mut self) -> Result<OpenPart> {
@@ -176,10 +187,14 @@ impl Parts {
                     .map_err(|error| Error::io("cannot create a temporary file", error))?,
             ),
         };
+        let handle = staging.handle();
+        let handle = handle.map_err(|error| Error::io("cannot open a part file", error))?;
+        let content = Content::begin(handle, self.container.as_ref(), &self.schema)
+            .map_err(|error| self.about(&name, error))?;
         Ok(OpenPart {
             name,
             staging,
-            bytes: 0,
+            content,
             opened_ms: self.clock.now_ms(),
         })
     }
@@ -188,10 +203,9 @@ impl Parts {
     fn roll(&mut self) -> Result<()> {
         let now = self.clock.now_ms();
         let limit = i64::try_from(self.roll_after.as_millis()).unwrap_or(i64::MAX);
-        let due = self
-            .open
-            .as_ref()
-            .is_some_and(|part| part.bytes >= self.roll_bytes || now - part.opened_ms >= limit);
+        let due = self.open.as_ref().is_some_and(|part| {
+            part.content.bytes() >= self.roll_bytes || now - part.opened_ms >= limit
+        });
         if due { self.close() } else { Ok(()) }
     }
 
@@ -200,6 +214,8 @@ impl Parts {
         let Some(part) = self.open.take() else {
             return Ok(());
         };
+        let finished = part.content.finish();
+        finished.map_err(|error| self.about(&part.name, error))?;
         let pending = part.name.hidden(Stage::Pending);
         match part.staging {
             Staging::Local(file, path) => {

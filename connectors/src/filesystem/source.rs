@@ -20,7 +20,8 @@ use super::framing::{Framer, Frames};
 use super::options::SourceOptions;
 use super::reader::Files;
 use crate::context::SourceContext;
-use crate::format::{Decoder, Format};
+use crate::format::container::{Container, Rows};
+use crate::format::{Decoded, Decoder, Format};
 use crate::io_thread::{Closed, Outlet, Produced, Producer};
 use crate::layout::Layout;
 use crate::split_state;
@@ -32,7 +33,7 @@ const QUEUE: usize = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FileState {
-    /// A file that is read, and the byte behind the last record.
+    /// A file that is read, and the byte behind the last record; in a container, the rows that were read.
     Reading { path: String, offset: u64 },
     /// Files that were read to their end.
     Finished { paths: BTreeSet<String> },
@@ -44,7 +45,7 @@ enum Event {
     Batch {
         split: u32,
         batch: Batch,
-        /// Byte behind the last record.
+        /// As in [`FileState::Reading`].
         offset: u64,
     },
     Finished(u32),
@@ -82,8 +83,12 @@ impl FileReader {
         let own_finished: BTreeSet<String> = finished.into_iter().filter(is_own).collect();
         let own_begun: BTreeMap<String, u64> =
             begun.into_iter().filter(|(path, _)| is_own(path)).collect();
+        let reading = match options.format.container() {
+            Some(container) => Reading::Rows(container),
+            None => Reading::Records(options.format.decoder(layout.physical(), &table)?),
+        };
         let decoding = Decoding {
-            decoder: options.format.decoder(layout.physical(), &table)?,
+            reading,
             layout,
             table: spec.table.clone(),
             errors: metrics::counter!(
@@ -289,24 +294,70 @@ impl Scan {
         self.next_split += 1;
         let offset = self.begun.remove(&file.path).unwrap_or(0);
         outlet.send(Event::Started(split, file.path.clone()))?;
-        let mut pieces = self.files.read(&file.path, offset)?;
-        let mut framer = Framer::new(self.format.framing(), offset);
-        let mut frames = Frames::default();
         let source = SourceFile {
             url: self.files.url_of(&file.path),
             file,
         };
+        match &self.decoding.reading {
+            Reading::Rows(container) => {
+                let rows = self.files.whole(&file.path).and_then(|whole| {
+                    let opened = container.open(whole, self.decoding.layout.physical(), offset);
+                    opened.map_err(|reason| self.decoding.refused(&source, &reason))
+                })?;
+                self.read_rows(split, offset, rows, &source, outlet)?;
+            }
+            Reading::Records(_) => self.read_records(split, offset, &source, outlet)?,
+        }
+        outlet.send(Event::Finished(split))?;
+        Ok(())
+    }
+
+    fn read_rows(
+        &self,
+        split: u32,
+        mut offset: u64,
+        rows: Rows,
+        source: &SourceFile<'_>,
+        outlet: &Outlet<Event>,
+    ) -> std::result::Result<(), Stop> {
+        for columns in rows {
+            let columns = columns.map_err(|reason| self.decoding.refused(source, &reason))?;
+            offset += columns.num_rows() as u64;
+            let batch = self.decoding.assemble(Decoded::inserts(columns), source)?;
+            outlet.send(Event::Batch {
+                split,
+                batch,
+                offset,
+            })?;
+            if outlet.is_closed() {
+                return Err(Stop::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_records(
+        &mut self,
+        split: u32,
+        offset: u64,
+        source: &SourceFile<'_>,
+        outlet: &Outlet<Event>,
+    ) -> std::result::Result<(), Stop> {
+        let file = source.file;
+        let mut pieces = self.files.read(&file.path, offset)?;
+        let mut framer = Framer::new(self.format.framing(), offset);
+        let mut frames = Frames::default();
         loop {
             let more = pieces.next(|piece| framer.push(piece))?;
             if !more {
                 framer.end();
             }
             loop {
-                self.take(&mut framer, &mut frames, &source)?;
+                self.take(&mut framer, &mut frames, source)?;
                 if frames.ranges.is_empty() {
                     break;
                 }
-                let batch = self.decoding.decode(&framer, &frames, &source)?;
+                let batch = self.decoding.decode(&framer, &frames, source)?;
                 if batch.num_rows() > 0 {
                     let offset = framer.position();
                     outlet.send(Event::Batch {
@@ -320,11 +371,9 @@ impl Scan {
                 }
             }
             if !more {
-                break;
+                return Ok(());
             }
         }
-        outlet.send(Event::Finished(split))?;
-        Ok(())
     }
 
     fn take(
@@ -372,9 +421,15 @@ impl SourceFile<'_> {
     }
 }
 
-/// Records to batches.
+/// How a file's rows are got at.
+enum Reading {
+    Records(Box<dyn Decoder>),
+    Rows(Container),
+}
+
+/// Records, or rows, to batches.
 struct Decoding {
-    decoder: Box<dyn Decoder>,
+    reading: Reading,
     layout: Layout,
     table: String,
     errors: metrics::Counter,
@@ -392,7 +447,10 @@ impl Decoding {
             .iter()
             .map(|range| framer.bytes(*range))
             .collect();
-        let decoded = self.decoder.decode(&records).map_err(|error| {
+        let Reading::Records(decoder) = &mut self.reading else {
+            return Err(Error::Internal("rows have no frames".to_owned()));
+        };
+        let decoded = decoder.decode(&records).map_err(|error| {
             let place = frames.ranges.get(error.record).map_or(0, |range| range.0);
             let byte = framer.position_of(place);
             error.at(
@@ -403,6 +461,18 @@ impl Decoding {
         if decoded.skipped > 0 {
             self.errors.increment(decoded.skipped);
         }
+        self.assemble(decoded, source)
+    }
+
+    /// An error that fails the job: the file is broken.
+    fn refused(&self, source: &SourceFile<'_>, reason: &str) -> Error {
+        Error::Data(format!(
+            "table '{}': cannot read file {}: {reason}",
+            self.table, source.url
+        ))
+    }
+
+    fn assemble(&self, decoded: Decoded, source: &SourceFile<'_>) -> Result<Batch> {
         let rows = decoded.columns.num_rows();
         self.layout
             .assemble(decoded, |key, field| source.column(key, field, rows))

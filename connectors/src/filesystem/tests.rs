@@ -364,7 +364,7 @@ fn options_that_are_not_built_are_refused_by_name() {
     let refused = [
         ("auto-compaction", "true", "not supported yet"),
         ("sink.partition-commit.delay", "1 h", "not supported yet"),
-        ("format", "parquet", "'parquet' is not supported yet"),
+        ("format", "orc", "'orc' is not supported yet"),
         ("format", "jsn", "did you mean 'json'?"),
         ("path", "hdfs://x/y", "expected a path"),
         (

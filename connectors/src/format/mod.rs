@@ -3,8 +3,10 @@
 //! A [`Decoder`] takes the records of one poll together and writes them straight into columns; an [`Encoder`] writes the rows of a batch one
 //! record after another into one buffer. Neither knows where records come from or go to: the connector adds split and position to an error.
 
+mod avro;
 pub(crate) mod cells;
 mod column;
+pub(crate) mod container;
 mod csv;
 mod debezium;
 pub mod json;
@@ -33,6 +35,18 @@ pub struct Decoded {
     pub skipped: u64,
 }
 
+impl Decoded {
+    /// Rows without kinds, none left out.
+    pub(crate) fn inserts(columns: RecordBatch) -> Self {
+        Self {
+            columns,
+            kinds: None,
+            record_of_row: None,
+            skipped: 0,
+        }
+    }
+}
+
 /// Rows without kinds, row i from record i.
 fn decoded(
     schema: &SchemaRef,
@@ -40,16 +54,12 @@ fn decoded(
     rows: usize,
 ) -> std::result::Result<Decoded, DecodeError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let columns = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options);
-    Ok(Decoded {
-        columns: columns.map_err(|error| DecodeError {
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+        .map(Decoded::inserts)
+        .map_err(|error| DecodeError {
             record: 0,
             reason: error.to_string(),
-        })?,
-        kinds: None,
-        record_of_row: None,
-        skipped: 0,
-    })
+        })
 }
 
 /// Why a record can't be decoded. Never holds the record's content.

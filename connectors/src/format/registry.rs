@@ -3,6 +3,8 @@
 use arrow::datatypes::SchemaRef;
 use weir_dataflow::{Error, Result};
 
+use super::avro::AvroOptions;
+use super::container::{AvroFiles, Container, ParquetFiles};
 use super::csv::{CsvDecoder, CsvEncoder, CsvOptions};
 use super::debezium::{DebeziumDecoder, DebeziumEncoder, DebeziumOptions};
 use super::json::{JsonDecoder, JsonEncoder, JsonOptions};
@@ -11,16 +13,14 @@ use super::{Decoder, Encoder};
 use crate::options::{OptionReader, nearest, quoted};
 use crate::registry::Accepts;
 
-const KNOWN: &[&str] = &["csv", "debezium-json", "json", "raw"];
+const KNOWN: &[&str] = &["avro", "csv", "debezium-json", "json", "parquet", "raw"];
 const FLINKS_OTHERS: &[&str] = &[
-    "avro",
     "avro-confluent",
     "canal-json",
     "debezium-avro-confluent",
     "maxwell-json",
     "ogg-json",
     "orc",
-    "parquet",
     "protobuf",
 ];
 
@@ -30,9 +30,11 @@ pub struct Format(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
+    Avro(AvroOptions),
     Json(JsonOptions),
     Csv(CsvOptions),
     DebeziumJson(DebeziumOptions),
+    Parquet(ParquetFiles),
     Raw(RawOptions),
 }
 
@@ -58,9 +60,11 @@ impl Format {
         };
         let inner = format!("{prefix}{name}.");
         let kind = match name {
+            "avro" => Kind::Avro(AvroOptions::read(options, &inner)?),
             "json" => Kind::Json(JsonOptions::read(options, &inner)?),
             "csv" => Kind::Csv(CsvOptions::read(options, &inner)?),
             "debezium-json" => Kind::DebeziumJson(DebeziumOptions::read(options, &inner)?),
+            "parquet" => Kind::Parquet(ParquetFiles::read(options, &inner)?),
             "raw" => Kind::Raw(RawOptions::read(options, &inner)?),
             _ => return Err(unknown(&key, name)),
         };
@@ -85,9 +89,11 @@ impl Format {
     /// Its name in SQL.
     pub fn name(&self) -> &'static str {
         match self.0 {
+            Kind::Avro(_) => "avro",
             Kind::Json(_) => "json",
             Kind::Csv(_) => "csv",
             Kind::DebeziumJson(_) => "debezium-json",
+            Kind::Parquet(_) => "parquet",
             Kind::Raw(_) => "raw",
         }
     }
@@ -102,6 +108,15 @@ impl Format {
         match self.0 {
             Kind::DebeziumJson(_) => Accepts::All,
             _ => Accepts::InsertOnly,
+        }
+    }
+
+    /// Set if files of this format hold rows in blocks of their own: then [`Self::framing`] says nothing of files.
+    pub(crate) fn container(&self) -> Option<Container> {
+        match &self.0 {
+            Kind::Avro(options) => Some(Container::Avro(AvroFiles(options.clone()))),
+            Kind::Parquet(files) => Some(Container::Parquet(files.clone())),
+            _ => None,
         }
     }
 
@@ -123,9 +138,11 @@ impl Format {
     /// For types that the format has no text for.
     pub fn decoder(&self, read: &SchemaRef, table: &SchemaRef) -> Result<Box<dyn Decoder>> {
         Ok(match &self.0 {
+            Kind::Avro(options) => options.decoder(read, table)?,
             Kind::Json(options) => Box::new(JsonDecoder::new(read.clone(), options)?),
             Kind::Csv(options) => Box::new(CsvDecoder::new(read.clone(), table, options.clone())?),
             Kind::DebeziumJson(options) => Box::new(DebeziumDecoder::new(read.clone(), options)?),
+            Kind::Parquet(_) => return Err(for_files_only("parquet")),
             Kind::Raw(options) => Box::new(RawDecoder::new(read.clone(), table, options)?),
         })
     }
@@ -136,12 +153,20 @@ impl Format {
     /// For types that the format has no text for.
     pub fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
         Ok(match &self.0 {
+            Kind::Avro(options) => options.encoder(schema)?,
             Kind::Json(options) => Box::new(JsonEncoder::new(schema.clone(), options.clone())?),
             Kind::Csv(options) => Box::new(CsvEncoder::new(schema, options.clone())?),
             Kind::DebeziumJson(options) => Box::new(DebeziumEncoder::new(schema.clone(), options)?),
+            Kind::Parquet(_) => return Err(for_files_only("parquet")),
             Kind::Raw(options) => Box::new(RawEncoder::new(schema, options)?),
         })
     }
+}
+
+fn for_files_only(name: &str) -> Error {
+    Error::Config(format!(
+        "format '{name}' is one of files: it goes with connector 'filesystem' only"
+    ))
 }
 
 fn unknown(key: &str, name: &str) -> Error {
