@@ -115,6 +115,11 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             join::window_join_detail(spec),
             join::window_join_tables(spec, placed)?,
         ),
+        Some(Kind::Join(spec)) => (
+            "join",
+            join::join_detail(spec),
+            join::join_tables(spec, placed)?,
+        ),
         Some(
             Kind::Calc(_)
             | Kind::WindowAssign(_)

@@ -53,6 +53,12 @@ impl DirtySet {
         }
     }
 
+    /// Whether an entry has changed since the last freezing.
+    #[inline]
+    pub fn is_changed(&self, id: u32) -> bool {
+        self.marks[id as usize] == self.mark
+    }
+
     /// All that changed is frozen. What was frozen before must be written.
     pub fn freeze(&mut self) {
         debug_assert!(!self.is_frozen(), "frozen twice");

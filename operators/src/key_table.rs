@@ -15,7 +15,7 @@ pub struct KeyTable {
 /// The keys' bytes, one after the other. As long as all have one width, which most keys do for ever, where one begins is computed and not looked
 /// up: with many keys, each look-up is a cache miss.
 #[derive(Debug, Default)]
-struct Keys {
+pub struct Keys {
     bytes: Vec<u8>,
     width: usize,
     /// Empty as long as all are `width` long.
@@ -23,8 +23,9 @@ struct Keys {
 }
 
 impl Keys {
+    /// Bytes of a slot.
     #[inline]
-    fn at(&self, slot: u32) -> &[u8] {
+    pub fn at(&self, slot: u32) -> &[u8] {
         let slot = slot as usize;
         if self.ends.is_empty() {
             return &self.bytes[slot * self.width..][..self.width];
@@ -34,7 +35,7 @@ impl Keys {
     }
 
     /// Adds a key behind the `count` that there are.
-    fn push(&mut self, key: &[u8], count: usize) {
+    pub fn push(&mut self, key: &[u8], count: usize) {
         if count == 0 {
             self.width = key.len();
         } else if self.ends.is_empty() && key.len() != self.width {
@@ -45,6 +46,16 @@ impl Keys {
         if !self.ends.is_empty() {
             self.ends.push(self.bytes.len() as u32);
         }
+    }
+
+    /// Bytes in memory.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * 4
+    }
+
+    /// Near what 32-bit offsets can say.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() > 3 << 30
     }
 }
 
@@ -141,6 +152,15 @@ impl KeyTable {
         }
     }
 
+    /// Slot of a key that is there.
+    #[inline]
+    pub fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let found = self
+            .index
+            .find(spread(hash), |slot| same(self.keys.at(*slot), key));
+        found.copied()
+    }
+
     /// Forgets all keys and gives the memory back.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -148,15 +168,12 @@ impl KeyTable {
 
     /// Bytes in memory.
     pub fn memory(&self) -> usize {
-        self.index.capacity() * 6
-            + self.hashes.capacity() * 8
-            + self.keys.bytes.capacity()
-            + self.keys.ends.capacity() * 4
+        self.index.capacity() * 6 + self.hashes.capacity() * 8 + self.keys.memory()
     }
 
     /// The keys' own bytes are near what 32-bit offsets can say: time to spill.
     pub fn is_full(&self) -> bool {
-        self.keys.bytes.len() > 3 << 30 || self.hashes.len() > 3 << 30
+        self.keys.is_full() || self.hashes.len() > 3 << 30
     }
 }
 

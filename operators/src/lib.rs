@@ -16,6 +16,7 @@ mod testing;
 pub mod calc;
 pub mod committables;
 pub mod group_aggregate;
+pub mod join;
 pub mod sink;
 pub mod source;
 pub mod watermark;
@@ -42,6 +43,7 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(
             spec.clone(),
         )?)),
+        Some(Kind::Join(spec)) => Ok(Box::new(join::JoinOperator::new(spec.clone())?)),
         Some(Kind::GroupAggregate(spec)) => Ok(Box::new(
             group_aggregate::GroupAggregateOperator::new(spec)?,
         )),

@@ -5,7 +5,7 @@ SELECT t.q FROM t
 SELECT r.z FROM t
 SELECT a FROM tt
 SELECT a FROM t, u
-SELECT t.a FROM t JOIN u ON t.a = u.a
+SELECT t.a FROM t JOIN u ON t.a = u.zz
 SELECT a FROM t x JOIN t y ON x.a = y.a
 SELECT LOWR(s) FROM t
 SELECT SUM(s) FROM t

@@ -121,6 +121,7 @@ fn state(kind: &Kind) -> Option<&'static str> {
             _ => Some("an accumulator a key"),
         },
         Kind::WindowJoin(_) => Some("rows of open windows"),
+        Kind::Join(_) => Some("all rows of both inputs"),
         _ => None,
     }
 }
@@ -142,7 +143,7 @@ fn has_update_before(lowering: &Lowering, id: NodeId) -> bool {
     let node = &lowering.nodes[id];
     match &node.kind {
         Kind::GroupAggregate(aggregate) => aggregate.emit_update_before,
-        Kind::Source(_) => true,
+        Kind::Source(_) | Kind::Join(_) => true,
         _ => node.inputs.iter().any(|input| {
             lowering.nodes[input.from].updating && has_update_before(lowering, input.from)
         }),

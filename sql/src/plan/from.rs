@@ -103,7 +103,7 @@ impl Planner<'_> {
             conditions.extend::<Vec<Expr>>(mine);
             *selection = others;
         }
-        let rel = join::window_join(kind, left.rel, right, conditions)?;
+        let rel = join::join(kind, left.rel, right, conditions)?;
         if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
             scope.columns.truncate(rel.columns.len());
         }

@@ -1,59 +1,86 @@
-//! Joins of windowed relations.
+//! Joins: which of the conditions are keys, and which rows meet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Schema};
 use datafusion_expr::{BinaryExpr, Expr, Operator};
+use weir_dataflow::key::KeyEncoder;
 use weir_proto::v1::JoinKind;
 
+use super::call::is_true;
 use super::expr::{column, type_of};
 use super::rel::{
-    Column, Rel, RelOp, RelRef, WindowColumns, WindowJoin, as_input_ref, collect_inputs,
+    Column, Join, JoinShape, Rel, RelOp, RelRef, WindowColumns, as_input_ref, collect_inputs,
     conjunction, expr_schema, input_ref, replace_inputs,
 };
 use crate::error::{Result, SqlError};
 
-/// Joins two relations whose windows the conditions (over left columns ++ right columns) set equal.
-pub(super) fn window_join(
+/// Joins two relations on conditions over left columns ++ right columns: window by window if they set the windows equal.
+pub(super) fn join(
     kind: JoinKind,
     left: RelRef,
     right: RelRef,
     conditions: Vec<Expr>,
 ) -> Result<RelRef> {
-    let width = left.columns.len();
     let windows = left.window.zip(right.window);
     let mut sides = Sides::default();
-    let mut same_window = [false; 2];
+    let mut window_keys = [None, None];
     for condition in conditions {
-        let Some((ours, theirs)) = equality(&condition, width) else {
+        let Some(key) = equality(&condition, &left, &right)? else {
             sides.residual.push(condition);
             continue;
         };
-        let pair = as_input_ref(&ours).zip(as_input_ref(&theirs));
+        let pair = as_input_ref(&key.left).zip(as_input_ref(&key.right));
         let bound = windows.and_then(|(a, b)| window_bound(pair?, &a, &b));
         match bound {
-            Some(which) => same_window[which] = true,
-            None => sides.keys.push((ours, theirs)),
+            Some(which) => window_keys[which] = Some(key),
+            None => sides.keys.push(key),
         }
     }
-    let Some((left_window, right_window)) = windows.filter(|_| same_window == [true, true]) else {
-        return Err(SqlError::unsupported("regular join").hint(
-            "only joins of windowed relations are, ON both window_start and window_end being equal",
-        ));
+    sides.residual.retain(|condition| !is_true(condition));
+    let shape = match (windows, &window_keys) {
+        (Some((a, b)), [Some(_), Some(_)]) => JoinShape::Window {
+            left: bounds(&a)?,
+            right: bounds(&b)?,
+        },
+        _ => {
+            sides.keys.extend(window_keys.into_iter().flatten());
+            JoinShape::Regular
+        }
     };
-    let (left_window, right_window) = (bounds(&left_window)?, bounds(&right_window)?);
-    if left.updating || right.updating {
-        return Err(SqlError::unsupported(
-            "a window join of relations with updates",
-        ));
+    if shape != JoinShape::Regular {
+        if left.updating || right.updating {
+            return Err(SqlError::unsupported(
+                "a window join of relations with updates",
+            ));
+        }
+        if sides.keys.iter().any(|key| key.null_safe) {
+            return Err(SqlError::unsupported(
+                "IS NOT DISTINCT FROM in a window join",
+            ));
+        }
     }
-    build(kind, left, right, left_window, right_window, sides)
+    build(kind, shape, left, right, sides)
+}
+
+/// Whether the result of a join is a changelog.
+pub(super) fn updates(join: &Join) -> bool {
+    let comes_and_goes =
+        join.shape == JoinShape::Regular && !matches!(join.kind, JoinKind::Inner | JoinKind::Semi);
+    comes_and_goes || join.left.updating || join.right.updating
+}
+
+/// An equality of an expression over the left columns and one over the right columns, each over its own relation's.
+struct Key {
+    left: Expr,
+    right: Expr,
+    null_safe: bool,
 }
 
 #[derive(Default)]
 struct Sides {
-    /// Equal expressions: over the left columns, over the right columns.
-    keys: Vec<(Expr, Expr)>,
+    keys: Vec<Key>,
     /// Over both.
     residual: Vec<Expr>,
 }
@@ -76,24 +103,38 @@ fn window_bound(
         .position(|bounds| bounds == (Some(ours), Some(theirs)))
 }
 
-/// `left = right` with each side over one relation: the two expressions, each over its own relation's columns.
-fn equality(condition: &Expr, width: usize) -> Option<(Expr, Expr)> {
-    let Expr::BinaryExpr(BinaryExpr {
-        left,
-        op: Operator::Eq,
+/// `left = right` with each side over one relation, and of one type that can be a key.
+fn equality(condition: &Expr, ours: &Rel, theirs: &Rel) -> Result<Option<Key>> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else {
+        return Ok(None);
+    };
+    let null_safe = match op {
+        Operator::Eq => false,
+        Operator::IsNotDistinctFrom => true,
+        _ => return Ok(None),
+    };
+    let width = ours.columns.len();
+    let (left, right) = match (side(left, width), side(right, width)) {
+        (Some(Side::Left), Some(Side::Right)) => (left, right),
+        (Some(Side::Right), Some(Side::Left)) => (right, left),
+        _ => return Ok(None),
+    };
+    let right = replace_inputs(right, |index| input_ref(index - width));
+    let ours = type_of(left, &expr_schema(&ours.columns)?)?.to_field("left");
+    let theirs = type_of(&right, &expr_schema(&theirs.columns)?)?.to_field("right");
+    let alike = match (ours.data_type(), theirs.data_type()) {
+        (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) => a == b,
+        (a, b) => a == b,
+    };
+    let both = Schema::new(vec![ours, theirs]);
+    if !alike || KeyEncoder::new(&both, &[0, 1]).is_err() {
+        return Ok(None);
+    }
+    Ok(Some(Key {
+        left: left.as_ref().clone(),
         right,
-    }) = condition
-    else {
-        return None;
-    };
-    let (first, second) = (side(left, width)?, side(right, width)?);
-    let (ours, theirs) = match (first, second) {
-        (Side::Left, Side::Right) => (left, right),
-        (Side::Right, Side::Left) => (right, left),
-        _ => return None,
-    };
-    let theirs = replace_inputs(theirs, |index| input_ref(index - width));
-    Some((ours.as_ref().clone(), theirs))
+        null_safe,
+    }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,16 +156,21 @@ fn side(expr: &Expr, width: usize) -> Option<Side> {
 
 fn build(
     kind: JoinKind,
+    shape: JoinShape,
     left: RelRef,
     right: RelRef,
-    left_window: (usize, usize),
-    right_window: (usize, usize),
     sides: Sides,
 ) -> Result<RelRef> {
     let (left_width, right_width) = (left.columns.len(), right.columns.len());
-    let out = joined_columns(kind, &left, &right);
-    let window = left.window;
-    let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = sides.keys.into_iter().unzip();
+    let out = joined_columns(kind, &shape, &left, &right);
+    let window = match shape {
+        JoinShape::Window { .. } => left.window,
+        JoinShape::Regular => None,
+    };
+    let keys = sides.keys.iter();
+    let left_exprs: Vec<_> = keys.clone().map(|key| key.left.clone()).collect();
+    let right_exprs: Vec<_> = keys.clone().map(|key| key.right.clone()).collect();
+    let null_safe = keys.map(|key| key.null_safe).collect();
     let (left, left_keys) = with_keys(left, &left_exprs)?;
     let (right, right_keys) = with_keys(right, &right_exprs)?;
     let (left_now, right_now) = (left.columns.len(), right.columns.len());
@@ -137,21 +183,22 @@ fn build(
     };
     let condition = conjunction(sides.residual)
         .map(|condition| replace_inputs(&condition, |index| input_ref(shift(index))));
-    let columns = joined_columns(kind, &left, &right);
+    let columns = joined_columns(kind, &shape, &left, &right);
+    let join = Join {
+        kind,
+        shape,
+        left,
+        right,
+        left_keys,
+        right_keys,
+        null_safe,
+        condition,
+    };
     let rel = Arc::new(Rel {
-        op: RelOp::WindowJoin(WindowJoin {
-            kind,
-            left,
-            right,
-            left_keys,
-            right_keys,
-            left_window,
-            right_window,
-            condition,
-        }),
+        updating: updates(&join),
+        op: RelOp::Join(join),
         columns,
         window: window.filter(|_| kind != JoinKind::Right && kind != JoinKind::Full),
-        updating: false,
     });
     if left_now == left_width && right_now == right_width {
         return Ok(rel);
@@ -161,7 +208,7 @@ fn build(
     Ok(Rel::calc(rel.clone(), None, kept.collect(), out))
 }
 
-fn joined_columns(kind: JoinKind, left: &Rel, right: &Rel) -> Vec<Column> {
+fn joined_columns(kind: JoinKind, shape: &JoinShape, left: &Rel, right: &Rel) -> Vec<Column> {
     let nullable = |columns: &[Column], padded: bool| {
         let mut columns = columns.to_vec();
         for column in &mut columns {
@@ -181,6 +228,10 @@ fn joined_columns(kind: JoinKind, left: &Rel, right: &Rel) -> Vec<Column> {
             column.time = None;
         }
         columns.extend(more);
+    }
+    // Rows of a regular join come at any time.
+    if *shape == JoinShape::Regular {
+        columns.iter_mut().for_each(|column| column.time = None);
     }
     columns
 }

@@ -9,8 +9,8 @@ use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase
 use super::describe::{aggregate_detail, condition_texts, select_detail, window_detail};
 use super::encode;
 use super::rel::{
-    Aggregate, Column, Over, Rel, RelOp, RelRef, Scan, Window, WindowJoin, WindowProperty,
-    WindowSource, row_schema,
+    Aggregate, Column, Over, Rel, RelOp, RelRef, Scan, Window, WindowProperty, WindowSource,
+    row_schema,
 };
 use super::scan::{connector, physical_schema, read_schema};
 use super::sink::SinkPlan;
@@ -62,7 +62,7 @@ pub(super) struct Settings {
 /// Collects the operators of all INSERTs of a job.
 pub(super) struct Lowering {
     pub nodes: Vec<Node>,
-    settings: Settings,
+    pub(super) settings: Settings,
     known: HashMap<String, NodeId>,
 }
 
@@ -119,7 +119,7 @@ impl Lowering {
     }
 
     /// The operators of a relation; several for a UNION ALL.
-    fn lower(&mut self, rel: &RelRef) -> Result<Vec<NodeId>> {
+    pub(super) fn lower(&mut self, rel: &RelRef) -> Result<Vec<NodeId>> {
         let node = match &rel.op {
             RelOp::Union { inputs } => {
                 let mut nodes = Vec::with_capacity(inputs.len());
@@ -179,7 +179,7 @@ impl Lowering {
                 keys,
                 aggregates,
             } => self.group_aggregate(rel, input, keys, aggregates)?,
-            RelOp::WindowJoin(join) => self.window_join(rel, join)?,
+            RelOp::Join(join) => self.join(rel, join)?,
             RelOp::Over(over) => return Err(refused_over(over)),
         };
         Ok(vec![self.place(node)])
@@ -305,7 +305,14 @@ impl Lowering {
     }
 
     /// A node behind an exchange by these columns; without columns it is a single subtask.
-    fn keyed(&self, rel: &Rel, kind: Kind, name: &str, detail: String, inputs: Vec<Input>) -> Node {
+    pub(super) fn keyed(
+        &self,
+        rel: &Rel,
+        kind: Kind,
+        name: &str,
+        detail: String,
+        inputs: Vec<Input>,
+    ) -> Node {
         Node {
             kind,
             schema: encode::schema(&rel.columns),
@@ -409,64 +416,6 @@ impl Lowering {
         Ok(self.keyed(rel, Kind::GroupAggregate(aggregate), name, detail, inputs))
     }
 
-    fn window_join(&mut self, rel: &Rel, join: &WindowJoin) -> Result<Node> {
-        let left = self.lower(&join.left)?;
-        let right = self.lower(&join.right)?;
-        let both: Vec<Column> = join
-            .left
-            .columns
-            .iter()
-            .chain(&join.right.columns)
-            .cloned()
-            .collect();
-        let kind = v1::WindowJoin {
-            kind: join.kind.into(),
-            left_keys: encode::indexes(&join.left_keys),
-            right_keys: encode::indexes(&join.right_keys),
-            left_window_start: encode::index(join.left_window.0),
-            left_window_end: encode::index(join.left_window.1),
-            right_window_start: encode::index(join.right_window.0),
-            right_window_end: encode::index(join.right_window.1),
-            condition: join
-                .condition
-                .as_ref()
-                .map(|condition| encode::expr(condition, &both))
-                .transpose()?,
-        };
-        let equalities = join
-            .left_keys
-            .iter()
-            .zip(&join.right_keys)
-            .map(|(left, right)| {
-                format!(
-                    "{} = {}",
-                    join.left.columns[*left].name, join.right.columns[*right].name
-                )
-            });
-        let mut detail = format!(
-            "type=[{}], on=[{}]",
-            join.kind.as_str_name().trim_start_matches("JOIN_KIND_"),
-            equalities.collect::<Vec<_>>().join(" AND ")
-        );
-        if let Some(condition) = &kind.condition {
-            detail.push_str(&format!(", where=[{}]", condition.text));
-        }
-        let key = |keys: &[usize], window: (usize, usize)| {
-            let mut columns = encode::indexes(keys);
-            if columns.is_empty() {
-                columns = vec![encode::index(window.0), encode::index(window.1)];
-            }
-            columns
-        };
-        let mut inputs = exchange(&left, 0, &key(&join.left_keys, join.left_window));
-        inputs.extend(exchange(
-            &right,
-            1,
-            &key(&join.right_keys, join.right_window),
-        ));
-        Ok(self.keyed(rel, Kind::WindowJoin(kind), "WindowJoin", detail, inputs))
-    }
-
     /// Finds out who needs `-U` rows, and tells the aggregates. `sinks_need`: one a sink, in the order they were added.
     pub fn settle_update_before(&mut self, mut sinks_need: Vec<bool>) {
         let mut needed = vec![false; self.nodes.len()];
@@ -516,7 +465,7 @@ fn forward(inputs: &[NodeId]) -> Vec<Input> {
 }
 
 /// By key; everything to one subtask if there is none.
-fn exchange(inputs: &[NodeId], target: u32, keys: &[u32]) -> Vec<Input> {
+pub(super) fn exchange(inputs: &[NodeId], target: u32, keys: &[u32]) -> Vec<Input> {
     let edge = |from: &NodeId| Input {
         from: *from,
         target,

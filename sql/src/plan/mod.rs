@@ -16,6 +16,7 @@ mod graph;
 mod join;
 pub(crate) mod literal;
 mod lower;
+mod lower_join;
 mod nested;
 mod optimize;
 mod over;

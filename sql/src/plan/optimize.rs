@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion_expr::Expr;
+use datafusion_expr::{BinaryExpr, Expr, Operator};
 use weir_proto::v1::JoinKind;
 
 use super::expr::FIELD_ACCESS;
 use super::query::filter_by;
 use super::rel::{
-    Rel, RelOp, RelRef, Scan, WindowJoin, WindowSource, as_input_ref, collect_inputs, conjunction,
+    Join, Rel, RelOp, RelRef, Scan, WindowSource, as_input_ref, collect_inputs, conjunction,
     conjuncts, input_ref, replace_inputs,
 };
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
         | RelOp::WindowAssign { input, .. }
         | RelOp::WindowAggregate { input, .. }
         | RelOp::GroupAggregate { input, .. } => *input = next(input),
-        RelOp::WindowJoin(WindowJoin { left, right, .. }) => {
+        RelOp::Join(Join { left, right, .. }) => {
             *left = next(left);
             *right = next(right);
         }
@@ -102,15 +102,11 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
                 .collect();
             with_inputs(rel, inputs)
         }
-        RelOp::WindowJoin(join) if join.kind == JoinKind::Inner => {
-            push_through_join(rel, join, conditions)
-        }
-        RelOp::WindowJoin(_) | RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => {
-            filter_by(
-                rewrite_inputs(rel, |input| push(input, Vec::new())),
-                conditions,
-            )
-        }
+        RelOp::Join(join) => push_through_join(rel, join, conditions),
+        RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => filter_by(
+            rewrite_inputs(rel, |input| push(input, Vec::new())),
+            conditions,
+        ),
     }
 }
 
@@ -144,25 +140,79 @@ fn push_through_calc(
     filter_by(calc, above)
 }
 
-fn push_through_join(rel: &Rel, join: &WindowJoin, conditions: Vec<Expr>) -> RelRef {
+fn push_through_join(rel: &Rel, join: &Join, conditions: Vec<Expr>) -> RelRef {
     let width = join.left.columns.len();
-    let own = join.condition.iter().flat_map(conjuncts);
-    let (left, rest) = partition(own.chain(conditions).collect(), |index| index < width);
-    let (right, both) = partition(rest, |index| index >= width);
+    let mut join = join.clone();
+    join.kind = without_padding(join.kind, &conditions, width);
+    let kind = join.kind;
+    // A condition on the result may be checked before, where it is not the join that makes up the row.
+    let (above_left, above_right) = match kind {
+        JoinKind::Inner => (true, true),
+        JoinKind::Left | JoinKind::Semi | JoinKind::Anti => (true, false),
+        JoinKind::Right => (false, true),
+        JoinKind::Full | JoinKind::Unspecified => (false, false),
+    };
+    // A condition of the join itself may be, where a row without a partner is not in the result.
+    let own_left = matches!(kind, JoinKind::Inner | JoinKind::Right | JoinKind::Semi);
+    let own_right = !matches!(kind, JoinKind::Right | JoinKind::Full);
+    let own = join.condition.iter().flat_map(conjuncts).collect();
+    let (mut left, own) = partition(own, |index| own_left && index < width);
+    let (mut right, own) = partition(own, |index| own_right && index >= width);
+    let (more, above) = partition(conditions, |index| above_left && index < width);
+    left.extend(more);
+    let (more, above) = partition(above, |index| above_right && index >= width);
+    right.extend(more);
     let right = right
         .iter()
         .map(|condition| replace_inputs(condition, |index| input_ref(index - width)))
         .collect();
-    let mut join = join.clone();
     join.left = push(&join.left, left);
     join.right = push(&join.right, right);
-    join.condition = conjunction(both);
-    Arc::new(Rel {
-        op: RelOp::WindowJoin(join),
+    // An inner join tests for itself what speaks of both sides.
+    let (own, above) = match kind {
+        JoinKind::Inner => (own.into_iter().chain(above).collect(), Vec::new()),
+        _ => (own, above),
+    };
+    join.condition = conjunction(own);
+    let joined = Arc::new(Rel {
+        updating: super::join::updates(&join),
+        op: RelOp::Join(join),
         columns: rel.columns.clone(),
         window: rel.window,
-        updating: rel.updating,
-    })
+    });
+    filter_by(joined, above)
+}
+
+/// The kind that gives the same rows where a condition on the result drops those that were padded with NULL.
+fn without_padding(kind: JoinKind, conditions: &[Expr], width: usize) -> JoinKind {
+    let rejects = |side: &dyn Fn(usize) -> bool| {
+        conditions.iter().any(|condition| match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let compares = matches!(
+                    op,
+                    Operator::Eq
+                        | Operator::NotEq
+                        | Operator::Lt
+                        | Operator::LtEq
+                        | Operator::Gt
+                        | Operator::GtEq
+                );
+                let is_theirs = |operand: &Expr| as_input_ref(operand).is_some_and(side);
+                compares && (is_theirs(left) || is_theirs(right))
+            }
+            Expr::IsNotNull(operand) => as_input_ref(operand).is_some_and(side),
+            _ => false,
+        })
+    };
+    let pads_right = matches!(kind, JoinKind::Left | JoinKind::Full) && !rejects(&|i| i >= width);
+    let pads_left = matches!(kind, JoinKind::Right | JoinKind::Full) && !rejects(&|i| i < width);
+    match (kind, pads_left, pads_right) {
+        (JoinKind::Semi | JoinKind::Anti, ..) => kind,
+        (_, true, true) => JoinKind::Full,
+        (_, false, true) => JoinKind::Left,
+        (_, true, false) => JoinKind::Right,
+        (_, false, false) => JoinKind::Inner,
+    }
 }
 
 /// Conditions all of whose columns fulfil `test`, and the others. One without columns goes to the first.

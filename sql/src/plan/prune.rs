@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 use super::rel::{
-    Aggregate, Over, OverCall, Rel, RelOp, RelRef, Scan, SortKey, WindowColumns, WindowJoin,
+    Aggregate, Join, JoinShape, Over, OverCall, Rel, RelOp, RelRef, Scan, SortKey, WindowColumns,
     WindowSource, as_input_ref, collect_inputs, input_ref, replace_inputs,
 };
 
@@ -80,7 +80,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => {
             prune_aggregate(rel, needed)
         }
-        RelOp::WindowJoin(join) => prune_join(rel, join, needed),
+        RelOp::Join(join) => prune_join(rel, join, needed),
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Union { inputs } => {
             let kept: Vec<usize> = needed.iter().copied().collect();
@@ -365,7 +365,25 @@ fn prune_over(rel: &Rel, over: &Over, needed: &Needed) -> Pruned {
     finish(rel, op, places)
 }
 
-fn prune_join(rel: &Rel, join: &WindowJoin, needed: &Needed) -> Pruned {
+/// What a join reads of its left and right columns besides keys and condition.
+fn shape_reads(shape: &JoinShape) -> (Vec<usize>, Vec<usize>) {
+    match shape {
+        JoinShape::Regular => (Vec::new(), Vec::new()),
+        JoinShape::Window { left, right } => (vec![left.0, left.1], vec![right.0, right.1]),
+    }
+}
+
+fn moved_shape(shape: &JoinShape, left: &Pruned, right: &Pruned) -> JoinShape {
+    match shape {
+        JoinShape::Regular => JoinShape::Regular,
+        JoinShape::Window { left: l, right: r } => JoinShape::Window {
+            left: (left.at(l.0), left.at(l.1)),
+            right: (right.at(r.0), right.at(r.1)),
+        },
+    }
+}
+
+fn prune_join(rel: &Rel, join: &Join, needed: &Needed) -> Pruned {
     let width = join.left.columns.len();
     let mut both = needed.clone();
     if let Some(condition) = &join.condition {
@@ -373,10 +391,11 @@ fn prune_join(rel: &Rel, join: &WindowJoin, needed: &Needed) -> Pruned {
     }
     let mut left: Needed = both.range(..width).copied().collect();
     left.extend(&join.left_keys);
-    left.extend([join.left_window.0, join.left_window.1]);
     let mut right: Needed = both.range(width..).map(|index| index - width).collect();
     right.extend(&join.right_keys);
-    right.extend([join.right_window.0, join.right_window.1]);
+    let (left_also, right_also) = shape_reads(&join.shape);
+    left.extend(left_also);
+    right.extend(right_also);
     let (left, right) = (prune(&join.left, &left), prune(&join.right, &right));
     let now = left.rel.columns.len();
     let mut places = left.places.clone();
@@ -392,12 +411,12 @@ fn prune_join(rel: &Rel, join: &WindowJoin, needed: &Needed) -> Pruned {
         })
     });
     places.truncate(rel.columns.len());
-    let op = RelOp::WindowJoin(WindowJoin {
+    let op = RelOp::Join(Join {
         kind: join.kind,
         left_keys: join.left_keys.iter().map(|key| left.at(*key)).collect(),
         right_keys: join.right_keys.iter().map(|key| right.at(*key)).collect(),
-        left_window: (left.at(join.left_window.0), left.at(join.left_window.1)),
-        right_window: (right.at(join.right_window.0), right.at(join.right_window.1)),
+        shape: moved_shape(&join.shape, &left, &right),
+        null_safe: join.null_safe.clone(),
         condition,
         left: left.rel,
         right: right.rel,

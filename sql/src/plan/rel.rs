@@ -76,7 +76,7 @@ pub(super) enum RelOp {
         keys: Vec<usize>,
         aggregates: Vec<Aggregate>,
     },
-    WindowJoin(WindowJoin),
+    Join(Join),
     Over(Over),
     Union {
         inputs: Vec<RelRef>,
@@ -204,18 +204,31 @@ pub(super) struct OverCall {
     pub offset: i64,
 }
 
+/// Left columns, then right columns; of SEMI and ANTI the left ones only.
 #[derive(Debug, Clone)]
-pub(super) struct WindowJoin {
+pub(super) struct Join {
     pub kind: JoinKind,
+    pub shape: JoinShape,
     pub left: RelRef,
     pub right: RelRef,
     pub left_keys: Vec<usize>,
     pub right_keys: Vec<usize>,
-    /// Start and end on each side.
-    pub left_window: (usize, usize),
-    pub right_window: (usize, usize),
+    /// One a key: NULL equals NULL.
+    pub null_safe: Vec<bool>,
     /// Over left columns ++ right columns.
     pub condition: Option<Expr>,
+}
+
+/// Which rows of a join meet, besides the condition.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum JoinShape {
+    /// All.
+    Regular,
+    /// Those of one window: its start and end on each side.
+    Window {
+        left: (usize, usize),
+        right: (usize, usize),
+    },
 }
 
 impl Rel {
@@ -267,7 +280,7 @@ impl Rel {
             | RelOp::WindowAssign { input, .. }
             | RelOp::WindowAggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => vec![input],
-            RelOp::WindowJoin(join) => vec![&join.left, &join.right],
+            RelOp::Join(join) => vec![&join.left, &join.right],
             RelOp::Over(over) => vec![&over.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }

@@ -129,7 +129,12 @@ impl Opened {
 pub fn is_stateful(operator: &v1::Operator) -> bool {
     matches!(
         operator.kind,
-        Some(Kind::WindowAggregate(_) | Kind::GroupAggregate(_) | Kind::WindowJoin(_))
+        Some(
+            Kind::WindowAggregate(_)
+                | Kind::GroupAggregate(_)
+                | Kind::WindowJoin(_)
+                | Kind::Join(_)
+        )
     )
 }
 
