@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMillisecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use datafusion_physical_expr::PhysicalExpr;
@@ -16,7 +16,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
 
 use crate::calc::{apply_filter, decode, decode_projection, expression_error};
-use crate::watermark::SplitWatermarks;
+use crate::watermark::{EagerWatermarks, SplitWatermarks};
 
 /// Name of the list that holds one item a split.
 pub const SPLITS: &str = "splits";
@@ -40,9 +40,22 @@ pub struct SourceOperator {
     filter: Option<Arc<dyn PhysicalExpr>>,
     watermark_expr: Option<Arc<dyn PhysicalExpr>>,
     watermarks: SplitWatermarks,
+    eager: Option<EagerWatermarks>,
+    /// What follows behind the next watermark.
+    rest: Option<Rest>,
     stopped: bool,
     ended: bool,
     read: RowsRead,
+}
+
+/// A batch of which a part is emitted.
+struct Rest {
+    split: u32,
+    batch: Batch,
+    times: TimestampMillisecondArray,
+    watermarks: TimestampMillisecondArray,
+    /// First row that is not emitted.
+    from: usize,
 }
 
 /// What came from the connector, before the filter.
@@ -57,10 +70,9 @@ pub struct RowsRead {
 impl SourceOperator {
     /// Wraps an opened reader.
     pub fn new(spec: v1::Source, reader: Box<dyn SourceReader>) -> Self {
-        let idle_timeout_ms = spec
-            .watermark
-            .as_ref()
-            .map_or(0, |watermark| watermark.idle_timeout_ms);
+        let watermark = spec.watermark.as_ref();
+        let idle_timeout_ms = watermark.map_or(0, |watermark| watermark.idle_timeout_ms);
+        let eager_interval_ms = watermark.and_then(|watermark| watermark.eager_interval_ms);
         Self {
             spec,
             reader,
@@ -68,6 +80,8 @@ impl SourceOperator {
             filter: None,
             watermark_expr: None,
             watermarks: SplitWatermarks::new(idle_timeout_ms),
+            eager: eager_interval_ms.map(EagerWatermarks::new),
+            rest: None,
             stopped: false,
             ended: false,
             read: RowsRead::default(),
@@ -97,6 +111,10 @@ impl SourceOperator {
 
     /// Reads once. Emits at most one batch. Here as below, `now_ms` is of a clock that stands still while nothing can be read.
     pub fn poll(&mut self, out: &mut dyn Output, now_ms: i64) -> Result<SourceStatus> {
+        if let Some(rest) = self.rest.take() {
+            self.emit_part(rest, out, now_ms)?;
+            return Ok(SourceStatus::Emitted);
+        }
         if self.stopped || self.ended {
             return Ok(SourceStatus::EndOfData);
         }
@@ -130,16 +148,63 @@ impl SourceOperator {
             }
             None => batch,
         };
-        if let Some(expr) = &self.watermark_expr {
-            let times = weir_expr::eval::evaluate(expr.as_ref(), projected.data())
-                .map_err(expression_error)?;
-            self.watermarks.advance(split, largest_ms(&times)?, now_ms);
-        }
-        let kept = match &self.filter {
-            Some(filter) => apply_filter(filter, projected)?,
-            None => projected,
+        let Some(expr) = &self.watermark_expr else {
+            return self.emit_filtered(projected, out);
         };
-        out.emit(kept)
+        let watermarks =
+            weir_expr::eval::evaluate(expr.as_ref(), projected.data()).map_err(expression_error)?;
+        let watermarks = millis(&watermarks)?;
+        if self.eager.is_some() {
+            let column = self.spec.watermark.as_ref().map_or(0, |w| w.time_column);
+            let rest = Rest {
+                split,
+                times: millis(projected.data().column(column as usize))?,
+                batch: projected,
+                watermarks,
+                from: 0,
+            };
+            return self.emit_part(rest, out, now_ms);
+        }
+        let largest = arrow::compute::max(&watermarks);
+        self.watermarks.advance(split, largest, now_ms);
+        self.emit_filtered(projected, out)
+    }
+
+    /// Up to the next row that the rows in front of it make late, or all that is left.
+    fn emit_part(&mut self, mut rest: Rest, out: &mut dyn Output, now_ms: i64) -> Result<()> {
+        let (times, watermarks) = (rest.times.iter(), rest.watermarks.iter());
+        let cut = self
+            .eager
+            .as_mut()
+            .and_then(|eager| eager.next_cut(rest.from, times, watermarks));
+        let (end, watermark) = match cut {
+            Some((row, watermark)) => (row, Some(watermark)),
+            None => (rest.batch.num_rows(), arrow::compute::max(&rest.watermarks)),
+        };
+        self.watermarks.advance(rest.split, watermark, now_ms);
+        let whole = rest.from == 0 && cut.is_none();
+        let part = match whole {
+            true => rest.batch.clone(),
+            false => rest.batch.slice(rest.from, end - rest.from),
+        };
+        rest.from = end;
+        self.rest = cut.map(|_| rest);
+        if part.num_rows() == 0 {
+            return Ok(());
+        }
+        self.emit_filtered(part, out)
+    }
+
+    fn emit_filtered(&self, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        out.emit(match &self.filter {
+            Some(filter) => apply_filter(filter, batch)?,
+            None => batch,
+        })
+    }
+
+    /// A batch is emitted in part: to be polled on behind the watermark, before anything else is done. Its position counts as read.
+    pub fn has_rest(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// What was read since the last call.
@@ -191,8 +256,8 @@ impl SourceOperator {
     }
 }
 
-/// Largest timestamp of an array in milliseconds, rounded down; `None` if there is none.
-fn largest_ms(times: &ArrayRef) -> Result<Option<i64>> {
+/// Timestamps in milliseconds, rounded down.
+fn millis(times: &ArrayRef) -> Result<TimestampMillisecondArray> {
     let zone = match times.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
         other => {
@@ -205,7 +270,5 @@ fn largest_ms(times: &ArrayRef) -> Result<Option<i64>> {
         DataType::Timestamp(TimeUnit::Millisecond, _) => Arc::clone(times),
         _ => cast(times, &DataType::Timestamp(TimeUnit::Millisecond, zone))?,
     };
-    Ok(arrow::compute::max(
-        millis.as_primitive::<TimestampMillisecondType>(),
-    ))
+    Ok(millis.as_primitive::<TimestampMillisecondType>().clone())
 }

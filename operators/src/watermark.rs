@@ -78,9 +78,72 @@ impl SplitWatermarks {
     }
 }
 
+/// Finds the rows of a batch that are late by rows in front of them. As Flink's operator that assigns watermarks: a watermark counts when
+/// it has grown by more than the interval, and begins at 0.
+#[derive(Debug)]
+pub struct EagerWatermarks {
+    interval_ms: i64,
+    /// Largest so far.
+    current_ms: i64,
+    /// The last one that counted.
+    counted_ms: i64,
+    /// The last one that [`Self::next_cut`] gave.
+    told_ms: i64,
+}
+
+impl EagerWatermarks {
+    /// At the beginning.
+    pub fn new(interval_ms: u64) -> Self {
+        Self {
+            interval_ms: i64::try_from(interval_ms).unwrap_or(i64::MAX),
+            current_ms: 0,
+            counted_ms: 0,
+            told_ms: 0,
+        }
+    }
+
+    /// Goes on at row `from`, to the first row that a new watermark makes late: that row and the watermark. `None` at the end of the batch.
+    /// Both iterators are over all rows of the batch: event time and watermark expression.
+    pub fn next_cut(
+        &mut self,
+        from: usize,
+        times_ms: impl Iterator<Item = Option<i64>>,
+        watermarks_ms: impl Iterator<Item = Option<i64>>,
+    ) -> Option<(usize, i64)> {
+        for (row, (time, watermark)) in times_ms.zip(watermarks_ms).enumerate().skip(from) {
+            let is_late = time.is_some_and(|time| time <= self.counted_ms);
+            if is_late && self.counted_ms > self.told_ms {
+                self.told_ms = self.counted_ms;
+                return Some((row, self.counted_ms));
+            }
+            self.current_ms = self.current_ms.max(watermark.unwrap_or(0));
+            if self.current_ms - self.counted_ms > self.interval_ms {
+                self.counted_ms = self.current_ms;
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_cut_in_front_of_a_late_row_once_a_watermark() {
+        let mut eager = EagerWatermarks::new(200);
+        let times = [1000, 5000, 3500, 3000, 5100, 3900, 9000, 100, 4100];
+        let rows = || times.iter().map(|time| Some(*time));
+        let delayed = || times.iter().map(|time| Some(*time - 1000));
+        let mut cuts = Vec::new();
+        let mut from = 0;
+        while let Some((row, watermark)) = eager.next_cut(from, rows(), delayed()) {
+            cuts.push((row, watermark));
+            from = row;
+        }
+        // 4100 has not grown by more than 200 and does not count.
+        assert_eq!(cuts, [(2, 4000), (7, 8000)]);
+    }
 
     #[test]
     fn the_slowest_active_split_decides() {

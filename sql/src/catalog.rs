@@ -130,6 +130,15 @@ impl Catalog {
     }
 }
 
+impl Table {
+    /// With the options of a hint in the place of its own.
+    pub(crate) fn with_options(&self, options: &[(String, String)]) -> Self {
+        let mut table = self.clone();
+        table.options.extend(options.iter().cloned());
+        table
+    }
+}
+
 impl Relation {
     /// As written in its CREATE.
     pub fn name(&self) -> &str {

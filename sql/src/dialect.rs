@@ -37,12 +37,13 @@ impl Dialect for FlinkDialect {
         Some('`')
     }
 
+    // U+E024 stands for '$', see `parse::script`.
     fn is_identifier_start(&self, ch: char) -> bool {
-        ch.is_alphabetic() || ch == '_'
+        ch.is_alphabetic() || ch == '_' || ch == '\u{E024}'
     }
 
     fn is_identifier_part(&self, ch: char) -> bool {
-        ch.is_alphanumeric() || ch == '_' || ch == '$'
+        ch.is_alphanumeric() || ch == '_' || ch == '\u{E024}'
     }
 
     fn supports_unicode_string_literal(&self) -> bool {

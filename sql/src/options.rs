@@ -132,6 +132,12 @@ impl SessionOptions {
         self.millis("table.exec.source.idle-timeout").unwrap_or(0)
     }
 
+    /// 'pipeline.auto-watermark-interval' in milliseconds.
+    pub fn watermark_interval_ms(&self) -> u64 {
+        self.millis("pipeline.auto-watermark-interval")
+            .unwrap_or(200)
+    }
+
     /// A setting that is 'true' or 'false'.
     pub fn flag(&self, key: &str, default: bool) -> bool {
         self.get(key).map_or(default, |value| value == "true")

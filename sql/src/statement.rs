@@ -67,6 +67,8 @@ pub struct Insert {
     pub target: ObjectName,
     /// Columns that the query's columns go to, in this order; empty: all columns that can be written.
     pub columns: Vec<Ident>,
+    /// The OPTIONS hint behind the table.
+    pub options: Vec<(String, String)>,
     /// SELECT or VALUES.
     pub query: Box<ast::Query>,
 }

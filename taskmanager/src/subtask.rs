@@ -254,8 +254,18 @@ impl Subtask {
         Ok(())
     }
 
-    /// Whether it is to be polled again.
+    /// Whether it is to be polled again. No barrier comes between the parts of a batch: the source's position is behind all of it.
     fn poll_source(&mut self, now_ms: i64) -> Result<bool> {
+        loop {
+            let again = self.poll_source_once(now_ms)?;
+            match &self.input {
+                Input::Source { source, .. } if source.has_rest() => {}
+                _ => return Ok(again),
+            }
+        }
+    }
+
+    fn poll_source_once(&mut self, now_ms: i64) -> Result<bool> {
         let Input::Source { source, idle, .. } = &mut self.input else {
             return Ok(false);
         };

@@ -33,11 +33,16 @@ impl SourceReader for Script {
 
 /// One row with this event time.
 fn row(split: u32, time_ms: i64) -> SourceEvent {
+    rows(split, &[time_ms])
+}
+
+/// One batch with these event times.
+fn rows(split: u32, times_ms: &[i64]) -> SourceEvent {
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
     let schema = schema(&[("ts", time), ("n", DataType::Int64)]);
     let columns: Vec<arrow::array::ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from(vec![time_ms])),
-        Arc::new(Int64Array::from(vec![time_ms])),
+        Arc::new(TimestampMillisecondArray::from(times_ms.to_vec())),
+        Arc::new(Int64Array::from(times_ms.to_vec())),
     ];
     let batch = Batch::inserts(RecordBatch::try_new(schema, columns).unwrap());
     SourceEvent::Batch { split, batch }
@@ -45,6 +50,14 @@ fn row(split: u32, time_ms: i64) -> SourceEvent {
 
 /// A source whose splits are idle after [`IDLE_TIMEOUT_MS`], and the other end of its one channel.
 fn source(events: Vec<SourceEvent>, clock: &Clock) -> (Subtask, ChannelReceiver) {
+    source_that_tells(events, clock, None)
+}
+
+fn source_that_tells(
+    events: Vec<SourceEvent>,
+    clock: &Clock,
+    eager_interval_ms: Option<u64>,
+) -> (Subtask, ChannelReceiver) {
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
     let schema = schema(&[("ts", time), ("n", DataType::Int64)]);
     let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("ts", 0));
@@ -57,6 +70,7 @@ fn source(events: Vec<SourceEvent>, clock: &Clock) -> (Subtask, ChannelReceiver)
                 text: "ts".into(),
             }),
             idle_timeout_ms: IDLE_TIMEOUT_MS,
+            eager_interval_ms,
         }),
         ..v1::Source::default()
     };
@@ -98,11 +112,9 @@ fn taken(receiver: &mut ChannelReceiver) -> Vec<String> {
         taken.push(match element {
             Element::Batch(batch) => {
                 receiver.release_batch();
-                weir_dataflow::testing::format_rows(&batch).unwrap()[0]
-                    .rsplit(' ')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned()
+                let rows = weir_dataflow::testing::format_rows(&batch).unwrap();
+                let times = rows.iter().filter_map(|row| row.rsplit(' ').next());
+                times.collect::<Vec<_>>().join(",")
             }
             Element::Watermark(watermark) => format!("w{watermark}"),
             Element::Idle => "idle".to_owned(),
@@ -146,4 +158,28 @@ fn a_split_whose_rows_wait_behind_backpressure_is_not_idle() {
     all.extend(taken(&mut receiver));
     let watermarks: Vec<_> = all.iter().filter(|text| text.starts_with('w')).collect();
     assert_eq!(watermarks, ["w5", "w6"], "{all:?}");
+}
+
+#[test]
+fn a_row_that_is_late_by_others_of_its_batch_comes_behind_their_watermark() {
+    let clock = Clock::manual(0);
+    let events = || {
+        vec![
+            SourceEvent::SplitStarted(0),
+            rows(0, &[1000, 3000, 2000, 2500, 5000, 4900, 100]),
+        ]
+    };
+    let (mut subtask, mut receiver) = source_that_tells(events(), &clock, Some(200));
+    for _ in 0..3 {
+        subtask.step().unwrap();
+    }
+    assert_eq!(
+        taken(&mut receiver),
+        ["1000,3000", "w3000", "2000,2500,5000", "w5000", "4900,100"]
+    );
+    let (mut subtask, mut receiver) = source(events(), &clock);
+    for _ in 0..3 {
+        subtask.step().unwrap();
+    }
+    assert_eq!(taken(&mut receiver).last().unwrap(), "w5000");
 }

@@ -179,6 +179,36 @@ const KEYS: &[(&str, Kind)] = &[
     ("table.optimizer.distinct-agg.split.bucket-num", AtLeast(1)),
     ("table.optimizer.reuse-sub-plan-enabled", Flag),
     ("table.optimizer.reuse-source-enabled", Flag),
+    ("table.optimizer.reuse-sink-enabled", Flag),
+    ("table.optimizer.incremental-agg-enabled", Flag),
+    ("table.optimizer.join-reorder-enabled", Flag),
+    ("table.optimizer.multi-join.enabled", Flag),
+    (
+        "table.optimizer.delta-join.strategy",
+        Kind::Built(&["AUTO", "NONE"], &["FORCE"]),
+    ),
+    (
+        "table.optimizer.non-deterministic-update.strategy",
+        OneOf(&["IGNORE", "TRY_RESOLVE"]),
+    ),
+    ("table.optimizer.source.predicate-pushdown-enabled", Flag),
+    ("table.optimizer.source.aggregate-pushdown-enabled", Flag),
+    (
+        "table.dynamic-table-options.enabled",
+        Only("true", &["false"]),
+    ),
+    ("table.exec.simplify-operator-name-enabled", Flag),
+    ("table.exec.rank.topn-cache-size", AtLeast(0)),
+    ("table.exec.window-agg.buffer-size-limit", AtLeast(0)),
+    (
+        "table.exec.deduplicate.mini-batch.compact-changes-enabled",
+        Flag,
+    ),
+    (
+        "table.exec.legacy-cast-behaviour",
+        Only("DISABLED", &["ENABLED"]),
+    ),
+    ("table.plan.force-recompile", Flag),
     ("taskmanager.memory.managed.size", Memory(u64::MAX)),
     (
         "sql-client.execution.result-mode",

@@ -5,6 +5,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use weir_common::limits::SQL_SCRIPT_BYTES;
 
+use super::hints::Pending;
 use super::{errors, foreign, statement};
 use crate::dialect::FlinkDialect;
 use crate::error::{Result, SqlError};
@@ -12,6 +13,9 @@ use crate::statement::Spanned;
 
 /// Operators that may stand in one list element; each makes the tree one deeper.
 const OPERATORS: usize = 1000;
+
+/// Stands for `$` in front of the tokenizer, which would take it for the beginning of a text; in Flink it is a letter. Of the private use area.
+const DOLLAR: &str = "\u{E024}";
 
 /// The statements of a script, in order.
 ///
@@ -53,9 +57,13 @@ pub fn is_complete(text: &str) -> bool {
 }
 
 fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
-    let tokens = Tokenizer::new(&FlinkDialect, text)
+    let hidden = text.replace('$', DOLLAR);
+    let mut tokens = Tokenizer::new(&FlinkDialect, &hidden)
         .tokenize_with_location()
         .map_err(errors::from_tokenizer)?;
+    if hidden.len() != text.len() {
+        tokens.iter_mut().for_each(show_dollars);
+    }
     let mut operators = 0;
     for token in &tokens {
         check_token(token)?;
@@ -75,6 +83,21 @@ fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
     Ok(tokens)
 }
 
+fn show_dollars(token: &mut TokenWithSpan) {
+    let text = match &mut token.token {
+        Token::Word(word) => &mut word.value,
+        Token::SingleQuotedString(text)
+        | Token::DoubleQuotedString(text)
+        | Token::UnicodeStringLiteral(text)
+        | Token::Whitespace(
+            Whitespace::MultiLineComment(text)
+            | Whitespace::SingleLineComment { comment: text, .. },
+        ) => text,
+        _ => return,
+    };
+    *text = text.replace(DOLLAR, "$");
+}
+
 fn deepens(token: &Token) -> bool {
     match token {
         Token::Word(word) => matches!(word.keyword, Keyword::AND | Keyword::OR | Keyword::UNION),
@@ -88,9 +111,6 @@ fn check_token(token: &TokenWithSpan) -> Result<()> {
     let error = match &token.token {
         Token::DoubleQuotedString(text) => SqlError::new(format!("\"{text}\" in double quotes"))
             .hint(format!("a text is written '{text}', a name `{text}`")),
-        Token::Whitespace(Whitespace::MultiLineComment(comment)) if comment.starts_with('+') => {
-            SqlError::unsupported(format!("the hint /*{comment}*/"))
-        }
         Token::DoubleColon
         | Token::DoubleEq
         | Token::LongArrow
@@ -107,6 +127,7 @@ fn check_token(token: &TokenWithSpan) -> Result<()> {
 
 fn parse_tokens(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Spanned>> {
     let source = Source::new(text);
+    let mut hints = Pending::collect(&tokens);
     let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens.clone());
     let mut statements = Vec::new();
     loop {
@@ -122,11 +143,12 @@ fn parse_tokens(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Spanned>> 
                 _ => parser.expected("';' or the end of the statement", parser.peek_token()),
             }
         });
-        let statement = parsed.map_err(|error| {
+        let mut statement = parsed.map_err(|error| {
             let error = errors::from_parser(error);
             deepest(error, &tokens, start).at_location(source.end_of_statement(&tokens, start))
         })?;
         foreign::check_statement(&statement).map_err(|error| error.at_location(start))?;
+        hints.attach(&mut statement, parser.peek_token_ref().span.start)?;
         let text = source.between(start, parser.peek_token_ref().span.start);
         statements.push(Spanned {
             statement,

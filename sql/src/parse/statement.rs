@@ -177,6 +177,7 @@ fn insert(parser: &mut Parser) -> Parsed<Insert> {
     Ok(Insert {
         target,
         columns,
+        options: Vec::new(),
         query: query(parser)?,
     })
 }

@@ -192,10 +192,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("DROP FUNCTION f", "DROP FUNCTION"),
     (
-        "SELECT * FROM t /*+ OPTIONS('a'='b') */",
-        "the hint /*+ OPTIONS('a'='b') */",
-    ),
-    (
         "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x",
         "WITH RECURSIVE",
     ),
@@ -714,3 +710,71 @@ const PIECES: &[&str] = &[
     "*/",
     "\n",
 ];
+
+#[test]
+fn hints_come_into_the_tree() {
+    let text = "SELECT /*+ STATE_TTL('a' = '1 d', b = '2h'), lookup('table'='c', 'async'='true'), BROADCAST(a, b) */ x
+                FROM t /*+ OPTIONS('k'='v') */ AS a /* no hint */";
+    let Statement::Query(query) = one(text) else {
+        panic!("a query");
+    };
+    let sqlparser::ast::SetExpr::Select(select) = query.body.as_ref() else {
+        panic!("a SELECT");
+    };
+    let hints = super::hints::of_select(select).unwrap();
+    assert_eq!(
+        hints.state_ttl_ms,
+        [("a".to_owned(), 86_400_000), ("b".to_owned(), 7_200_000)]
+    );
+    assert_eq!(hints.lookup[0]["table"], "c");
+    let sqlparser::ast::TableFactor::Table { with_hints, .. } = &select.from[0].relation else {
+        panic!("a table");
+    };
+    assert_eq!(
+        super::hints::table_options(with_hints),
+        [("k".to_owned(), "v".to_owned())]
+    );
+    let Statement::Insert(insert) = one("INSERT INTO c.d.t /*+ OPTIONS('k'='v') */ SELECT 1")
+    else {
+        panic!("an INSERT");
+    };
+    assert_eq!(insert.options, [("k".to_owned(), "v".to_owned())]);
+}
+
+#[test]
+fn hints_that_there_are_not_are_refused_at_their_place() {
+    for (text, message) in [
+        (
+            "SELECT /*+ STATE_TLL('a'='1d') */ 1",
+            "line 1, column 8: there is no hint 'STATE_TLL'; did you mean 'STATE_TTL'?",
+        ),
+        (
+            "SELECT 1 FROM t /*+ OPTION('a'='b') */",
+            "line 1, column 17: there is no hint 'OPTION' of a table; did you mean 'OPTIONS'?",
+        ),
+        (
+            "SELECT 1 FROM t AS a /*+ OPTIONS('a'='b') */",
+            "line 1, column 22: the hint /*+ OPTIONS('a'='b') */ is neither behind the name of a table nor behind SELECT",
+        ),
+        (
+            "SELECT 1 FROM t /*+ OPTIONS('a') */",
+            "'a' in the hint OPTIONS has no value",
+        ),
+        ("SELECT 1 FROM t /*+ OPTIONS('a' */", "syntax error"),
+        (
+            "SELECT /*+ STATE_TTL('a'='soon') */ 1",
+            "'soon' in STATE_TTL",
+        ),
+    ] {
+        let error = super::parse_script(text).unwrap_err().to_string();
+        assert!(error.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_dollar_is_a_letter() {
+    let Statement::Query(query) = one("SELECT $a, b$c, '$' AS `$x` FROM $$T") else {
+        panic!("a query");
+    };
+    assert_eq!(query.to_string(), "SELECT $a, b$c, '$' AS `$x` FROM $$T");
+}

@@ -16,6 +16,7 @@ use super::scope::Scope;
 use super::{TimeAttribute, join, scan, values};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
+use crate::parse::hints;
 use crate::statement::relation_name;
 use crate::tvf::{TvfInput, WindowTvf, window_tvf};
 
@@ -124,9 +125,13 @@ impl Planner<'_> {
                 args: None,
                 version: None,
                 sample: None,
+                with_hints,
                 ..
             } => {
-                let rel = self.named(name)?;
+                let rel = match hints::table_options(with_hints) {
+                    options if options.is_empty() => self.named(name)?,
+                    options => self.with_options(name, &options)?,
+                };
                 let own = relation_name(name)?.value.clone();
                 aliased(rel, Some(&own), alias.as_ref())
             }
@@ -137,6 +142,23 @@ impl Planner<'_> {
                 sample: None,
             } => aliased(self.query(subquery)?, None, alias.as_ref()),
             other => Err(refused(other).at(other)),
+        }
+    }
+
+    /// A table with the options of its hint.
+    fn with_options(&self, name: &ObjectName, options: &[(String, String)]) -> Result<RelRef> {
+        match self.catalog.resolve(name)? {
+            Relation::Table(table) => {
+                scan::scan(&table.with_options(options)).map_err(|mut error| {
+                    error.position = None;
+                    error.at(name)
+                })
+            }
+            Relation::View(view) => Err(SqlError::new(format!(
+                "'{}' is a view: the hint OPTIONS is for tables",
+                view.name
+            ))
+            .at(name)),
         }
     }
 

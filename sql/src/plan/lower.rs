@@ -56,6 +56,8 @@ pub(super) struct Input {
 pub(super) struct Settings {
     pub state_ttl_ms: u64,
     pub idle_timeout_ms: u64,
+    /// 'pipeline.auto-watermark-interval'
+    pub watermark_interval_ms: u64,
     pub two_phase: bool,
 }
 
@@ -203,6 +205,9 @@ impl Lowering {
                 time_column: encode::index(watermark.column),
                 expr: Some(encode::expr(&watermark.expr, &rel.columns)?),
                 idle_timeout_ms: self.settings.idle_timeout_ms,
+                // A reader of Kafka tells its watermark by the clock, in Flink, too.
+                eager_interval_ms: (connector(&scan.table)? != "kafka")
+                    .then_some(self.settings.watermark_interval_ms),
             }),
             None => None,
         };

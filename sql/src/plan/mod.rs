@@ -250,6 +250,7 @@ fn settings(options: &SessionOptions) -> Settings {
     Settings {
         state_ttl_ms: options.state_ttl_ms(),
         idle_timeout_ms: options.idle_timeout_ms(),
+        watermark_interval_ms: options.watermark_interval_ms(),
         two_phase: options.flag("table.exec.mini-batch.enabled", false)
             && phases != Some("ONE_PHASE"),
     }

@@ -17,6 +17,7 @@ use super::scope::Scope;
 use super::{call, select_aggregate, values};
 use crate::catalog::Catalog;
 use crate::error::{Result, SqlError};
+use crate::parse::hints;
 
 /// Views may name views; deeper than this is a circle.
 const MAX_DEPTH: usize = 64;
@@ -178,6 +179,13 @@ fn refuse_query_clauses(query: &Query) -> Result<()> {
 }
 
 fn refuse_select_clauses(select: &Select) -> Result<()> {
+    let hints = hints::of_select(select)?;
+    if !hints.state_ttl_ms.is_empty() {
+        return Err(SqlError::unsupported("the hint STATE_TTL").at(select));
+    }
+    if !hints.lookup.is_empty() {
+        return Err(SqlError::unsupported("the hint LOOKUP").at(select));
+    }
     let foreign = select.top.is_some()
         || select.into.is_some()
         || select.exclude.is_some()

@@ -40,7 +40,9 @@ pub(super) fn plan(catalog: &Catalog, insert: &Insert, query: RelRef) -> Result<
             .at(&insert.target));
         }
     };
-    target(table, insert, query).map_err(|error| error.at(&insert.target))
+    let hinted = (!insert.options.is_empty()).then(|| table.with_options(&insert.options));
+    target(hinted.as_ref().unwrap_or(table), insert, query)
+        .map_err(|error| error.at(&insert.target))
 }
 
 fn target(table: &Table, insert: &Insert, query: RelRef) -> Result<SinkPlan> {
