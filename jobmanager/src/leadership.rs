@@ -23,6 +23,7 @@ use crate::checkpoint::{retention, storage};
 use crate::job::Limits;
 use crate::job::action::Input;
 use crate::job::driver::{Driver, JobHandle, Message};
+use crate::lease_clock::LeaseClock;
 use crate::members::Members;
 use crate::membership;
 use crate::meta::view::{has_ended, state_name};
@@ -75,6 +76,7 @@ pub struct Leadership {
     /// Version of what there is for jobs.
     resources: watch::Sender<u64>,
     started: Instant,
+    leases: Mutex<LeaseClock>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -99,6 +101,7 @@ impl Leadership {
             deleting: Mutex::default(),
             resources: watch::Sender::new(0),
             started: Instant::now(),
+            leases: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -130,6 +133,11 @@ impl Leadership {
     /// Milliseconds of a clock that does not jump.
     pub fn monotonic_ms(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// By the clock of the leases.
+    pub fn lease_ms(&self) -> i64 {
+        self.leases.lock().at(self.monotonic_ms())
     }
 
     /// What every call about an attempt carries.
@@ -165,11 +173,7 @@ impl Leadership {
         if jobs.contains_key(job_id.as_str()) {
             return;
         }
-        let (driver, handle) = Driver::new(
-            Arc::clone(self),
-            job_id.clone(),
-            &record.checkpoint_directory,
-        );
+        let (driver, handle) = Driver::new(Arc::clone(self), job_id.clone(), record);
         jobs.insert(record.job_id.clone(), handle);
         drop(jobs);
         let leader = Arc::clone(self);
@@ -292,16 +296,28 @@ impl Leadership {
     }
 
     async fn watch_leases(self: Arc<Self>) {
-        let mut last_ms = self.monotonic_ms();
+        let mut doubted = false;
         loop {
             tokio::time::sleep(LEASE_TICK).await;
-            let now_ms = self.monotonic_ms();
+            let interval_ms = LEASE_TICK.as_millis() as i64;
+            let late_ms = self.leases.lock().look(self.monotonic_ms(), interval_ms);
+            if late_ms > 0 {
+                tracing::debug!(
+                    "this leader is late by {late_ms} ms: so much longer are all leases"
+                );
+            }
+            let now_ms = self.lease_ms();
             let lost = {
                 let mut members = self.members.lock();
-                if now_ms - last_ms > self.heartbeat_timeout_ms / 2 {
+                let doubts = members.in_doubt(now_ms, self.heartbeat_timeout_ms);
+                if std::mem::replace(&mut doubted, doubts) != doubts && doubts {
                     tracing::warn!(
-                        "this process did not run for {} ms; task managers get new leases",
-                        now_ms - last_ms
+                        "many task managers are silent at once: their leases are longer"
+                    );
+                }
+                if late_ms > self.heartbeat_timeout_ms / 2 {
+                    tracing::warn!(
+                        "this process did not run for {late_ms} ms; task managers get new leases"
                     );
                     members.renew_all(now_ms);
                 }
@@ -312,7 +328,6 @@ impl Leadership {
                     .send_if_modified(|known| std::mem::replace(known, version) != version);
                 lost
             };
-            last_ms = now_ms;
             for id in &lost {
                 tracing::warn!(
                     task_manager = %id,

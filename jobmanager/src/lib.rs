@@ -11,6 +11,7 @@ mod error;
 mod job;
 mod leader;
 mod leadership;
+mod lease_clock;
 mod members;
 mod membership;
 pub mod meta;

@@ -6,6 +6,12 @@ use weir_proto::v1;
 
 use crate::scheduler::place::{FreeSlots, Shortage, keep_home, place};
 
+/// In doubt about so many silent task managers at least, and about a part of so many of all.
+const MANY_SILENT: usize = 3;
+const MANY_OF: usize = 10;
+/// A doubtful lease lasts so many times as long.
+const DOUBTFUL_LEASES: i64 = 3;
+
 /// One registered task manager.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -13,7 +19,7 @@ pub struct Member {
     pub address: String,
     /// Number of slots.
     pub slots: u32,
-    /// When it was last heard of, by the leader's monotonic clock.
+    /// When it was last heard of, by the clock of the leases.
     pub heard_ms: i64,
     /// When it was last heard of, by the wall clock.
     pub heard_wall_ms: i64,
@@ -59,6 +65,8 @@ pub struct Members {
     held: BTreeMap<(String, u32), String>,
     /// Could not be reached, and have not been heard of since: they get no work, although their lease still runs.
     unreachable: BTreeSet<String>,
+    /// When many were silent at once.
+    doubted_ms: Option<i64>,
     /// Counts the changes of what there is for jobs.
     version: u64,
 }
@@ -119,18 +127,38 @@ impl Members {
         self.members.remove(task_manager_id).is_some()
     }
 
-    /// Removes those that were silent for longer than `timeout_ms`.
+    /// Removes those that were silent for longer than `timeout_ms`; in doubt, and so long after it, for longer than some times that.
     pub fn expire(&mut self, now_ms: i64, timeout_ms: i64) -> Vec<String> {
+        if self.in_doubt(now_ms, timeout_ms) {
+            self.doubted_ms = Some(now_ms);
+        }
+        // When most are heard again, the others are about to be.
+        let doubtful = |doubted_ms| now_ms - doubted_ms <= timeout_ms;
+        let lease_ms = match self.doubted_ms.is_some_and(doubtful) {
+            true => timeout_ms * DOUBTFUL_LEASES,
+            false => timeout_ms,
+        };
         let lost: Vec<String> = self
             .members
             .iter()
-            .filter(|(_, member)| now_ms - member.heard_ms > timeout_ms)
+            .filter(|(_, member)| now_ms - member.heard_ms > lease_ms)
             .map(|(id, _)| id.clone())
             .collect();
         for id in &lost {
             self.remove(id);
         }
         lost
+    }
+
+    /// Many have been silent for half of their lease: rather than that they all died at the same time, this leader or the network before it
+    /// does not keep up. A restart of all jobs would be yet more work for it. Processes that end are noticed in another way.
+    pub fn in_doubt(&self, now_ms: i64, timeout_ms: i64) -> bool {
+        let silent = self
+            .members
+            .values()
+            .filter(|member| now_ms - member.heard_ms > timeout_ms / 2)
+            .count();
+        silent >= MANY_SILENT.max(self.members.len() / MANY_OF)
     }
 
     /// A call to it failed. Its process may be dead long before its lease ends.
@@ -333,6 +361,52 @@ mod tests {
         assert!(!heartbeat(&mut members, "a", 1002));
         members.renew_all(5000);
         assert!(members.expire(5001, 1000).is_empty());
+    }
+
+    #[test]
+    fn who_hears_many_too_late_doubts_itself_and_loses_nobody() {
+        let cluster = |count: usize, silent: usize| {
+            let mut members = Members::default();
+            for number in 0..count {
+                register(
+                    &mut members,
+                    &format!("{number:03}"),
+                    &format!("h:{number}"),
+                    1,
+                    0,
+                );
+            }
+            for number in silent..count {
+                heartbeat(&mut members, &format!("{number:03}"), 2900);
+            }
+            members
+        };
+        // One, or a few of many, are lost when their lease ends.
+        for (count, silent) in [(1, 1), (3, 2), (10, 2), (100, 9)] {
+            let mut members = cluster(count, silent);
+            assert_eq!(members.expire(3000, 3000), Vec::<String>::new());
+            assert_eq!(
+                members.expire(3001, 3000).len(),
+                silent,
+                "{silent} of {count}"
+            );
+        }
+        // The first leases of many end: those that come meanwhile are not lost, the others are later.
+        let mut members = cluster(100, 10);
+        assert!(members.in_doubt(3001, 3000));
+        assert_eq!(members.expire(3001, 3000), Vec::<String>::new());
+        for number in 1..100 {
+            assert!(heartbeat(&mut members, &format!("{number:03}"), 5000));
+        }
+        assert!(!members.in_doubt(5001, 3000));
+        assert_eq!(members.expire(6001, 3000), Vec::<String>::new());
+        for number in 1..100 {
+            heartbeat(&mut members, &format!("{number:03}"), 6001);
+        }
+        assert_eq!(members.expire(6002, 3000), ["000"]);
+        let mut members = cluster(3, 3);
+        assert_eq!(members.expire(9000, 3000), Vec::<String>::new());
+        assert_eq!(members.expire(9001, 3000).len(), 3);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl JobManagerControl for ControlService {
             leader
                 .members
                 .lock()
-                .register(&request, leader.monotonic_ms(), leader.clock.now_ms());
+                .register(&request, leader.lease_ms(), leader.clock.now_ms());
         tracing::info!(
             task_manager = %request.task_manager_id, address = %request.address, slots = request.slots,
             "task manager registered"
@@ -82,7 +82,7 @@ impl JobManagerControl for ControlService {
         let leader = self.leader.get()?;
         let (known, address) = {
             let mut members = leader.members.lock();
-            let known = members.heartbeat(&request, leader.monotonic_ms(), leader.clock.now_ms());
+            let known = members.heartbeat(&request, leader.lease_ms(), leader.clock.now_ms());
             (known, members.address_of(&request.task_manager_id))
         };
         match address {

@@ -116,12 +116,16 @@ pub struct Driver {
 
 impl Driver {
     /// For a job of this leader.
-    pub fn new(leader: Arc<Leadership>, job_id: JobId, directory: &str) -> (Self, JobHandle) {
+    pub fn new(
+        leader: Arc<Leadership>,
+        job_id: JobId,
+        record: &v1::JobRecord,
+    ) -> (Self, JobHandle) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
-        let (status, status_receiver) = watch::channel(JobStatus::default());
+        let (status, status_receiver) = watch::channel(JobStatus::taken_over(record));
         let driver = Self {
             leader,
-            checkpoint_base: storage::base_of(directory, &job_id),
+            checkpoint_base: storage::base_of(&record.checkpoint_directory, &job_id),
             job_id,
             mailbox,
             status,

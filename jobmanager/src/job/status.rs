@@ -6,9 +6,9 @@ use std::sync::Arc;
 use weir_common::ids::SubtaskId;
 use weir_proto::v1;
 
-use super::Context;
 use super::placement::Placement;
 use super::states::State;
+use super::{Context, Job, Limits};
 
 /// A picture of the moment; the log has the rest. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,18 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
+    /// Before the job's task has taken its first step. Task managers may ask as soon as somebody leads: what they run is not stale only because
+    /// nobody has looked at the job yet.
+    pub fn taken_over(record: &v1::JobRecord) -> Self {
+        // Times make no difference to what is shown.
+        let limits = Limits {
+            slot_timeout_ms: 0,
+            reattach_timeout_ms: 0,
+            restarting_timeout_ms: 0,
+        };
+        Job::open(record, limits, 0).0.status()
+    }
+
     /// Takes a newer picture over; gives whether anything is different. The subtasks are taken over with ticks only: each of thousands of
     /// reports would copy all of them otherwise.
     pub(super) fn update(&mut self, mut newer: Self, is_tick: bool) -> bool {

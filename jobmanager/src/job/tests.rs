@@ -427,6 +427,39 @@ fn a_new_leader_goes_on_without_a_restart_and_repeats_the_last_word() {
 }
 
 #[test]
+fn what_runs_is_welcome_before_the_new_leader_has_looked_at_the_job() {
+    for state in [
+        v1::JobState::Scheduling,
+        v1::JobState::Running,
+        v1::JobState::Stopping,
+    ] {
+        let status = status::JobStatus::taken_over(&record(state, 3, true));
+        assert_eq!((status.accepts, status.attempt), (Some(3), 3), "{state:?}");
+        assert!(status.slots.uses("a"));
+    }
+    let over = status::JobStatus::taken_over(&record(v1::JobState::Restarting, 3, true));
+    assert_eq!(over.accepts, None);
+}
+
+#[test]
+fn a_new_leader_waits_on_while_task_managers_keep_coming() {
+    let mut course = Course::open(&record(v1::JobState::Running, 1, true));
+    let subtasks = subtasks_of(&course.job.context().graph);
+    let count = subtasks.len() as i64;
+    for (number, subtask) in (1..).zip(subtasks) {
+        course.at(number * 499).does(Input::Tick, "");
+        if number < count {
+            let runs = report(subtask, v1::SubtaskState::Running);
+            course.does(runs, "");
+        }
+    }
+    // One does not come.
+    let last = (count - 1) * 499;
+    course.at(last + 499).does(Input::Tick, "");
+    course.at(last + 500).does(Input::Tick, "record RESTARTING");
+}
+
+#[test]
 fn a_new_leader_restarts_a_job_whose_task_managers_do_not_come() {
     let mut course = Course::open(&record(v1::JobState::Running, 1, true));
     course.at(499).does(Input::Tick, "");

@@ -1,5 +1,5 @@
 //! A new leader has a job of which an attempt runs, or may run. Task managers go on without a leader and report here; when all subtasks
-//! are there, the job goes on as if nothing had happened. What is missing after a while is lost, and the job is restarted.
+//! are there, the job goes on as if nothing had happened. What is missing when nobody has come for a while is lost, and the job is restarted.
 
 use weir_proto::v1;
 
@@ -18,6 +18,8 @@ pub struct Reattaching {
     pub(super) execution: Execution,
     recorded: v1::JobState,
     stop: (String, String),
+    /// Without anything new the job is restarted.
+    patience_ms: i64,
     deadline_ms: i64,
     /// About the snapshots of the attempt, once all of it is there.
     announcements: Vec<Request>,
@@ -40,6 +42,7 @@ impl Reattaching {
                 record.stop_directory.clone(),
                 record.stop_request_id.clone(),
             ),
+            patience_ms,
             deadline_ms: context.now_ms + patience_ms,
             announcements: announcements(record),
             last_allocated_id: record.next_checkpoint_id.saturating_sub(1),
@@ -50,11 +53,12 @@ impl Reattaching {
         let starting = self.recorded == v1::JobState::Scheduling;
         // A task manager that knows this leader takes no deployment of the old one any more.
         let patience = if starting { 1 } else { SILENT_HEARTBEATS };
+        let missing = self.execution.missing();
         let result = match input {
             Input::Tick if context.now_ms >= self.deadline_ms => Err(Failure {
                 reason: format!(
                     "after a change of leader {} of {} subtasks were not heard of",
-                    self.execution.missing(),
+                    missing,
                     self.execution.states.len()
                 ),
                 fatal: false,
@@ -69,6 +73,10 @@ impl Reattaching {
             }
             Err(failure) => return fail(context, failure),
             Ok(()) => {}
+        }
+        if self.execution.missing() < missing {
+            // Where there are many, or this leader is slow, they take their time to get through.
+            self.deadline_ms = context.now_ms + self.patience_ms;
         }
         if self.execution.all_run() {
             return self.attached(context);
