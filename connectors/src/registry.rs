@@ -12,9 +12,16 @@ use crate::options::{OptionReader, nearest, quoted};
 use crate::throttle::{self, Throttle};
 use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print, savepoint};
 
-const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark", "savepoint"];
+const SOURCES: &[&str] = &[
+    "datagen",
+    "filesystem",
+    "kafka",
+    "nexmark",
+    "savepoint",
+    "upsert-kafka",
+];
 /// 'collect' is left out: no user names it.
-const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print"];
+const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print", "upsert-kafka"];
 
 /// Names that users bring from Flink and that have nothing behind them here.
 const UNSUPPORTED: &[&str] = &[
@@ -29,7 +36,6 @@ const UNSUPPORTED: &[&str] = &[
     "mongodb",
     "opensearch",
     "savepoint",
-    "upsert-kafka",
 ];
 
 /// What the planner must know of a source.
@@ -39,6 +45,8 @@ pub struct SourceDescription {
     pub bounded: bool,
     /// Its rows may be other than `+I`.
     pub emits_updates: bool,
+    /// Its rows are `+U` and `-D` by primary key, where `+U` may be the first of its key and `-D` knows the key only.
+    pub emits_upserts: bool,
     /// The metadata columns that it can deliver: key and type.
     pub metadata: Vec<(String, LogicalType)>,
 }
@@ -63,7 +71,7 @@ pub struct SinkDescription {
     pub transactional: bool,
 }
 
-/// Validates all options of a table that is read. `schema` has its physical and metadata columns. No I/O.
+/// Validates all options of a table that is read. `schema` has its physical and metadata columns, `primary_key` places in it. No I/O.
 ///
 /// # Errors
 /// [`Error::Config`], naming the option.
@@ -71,12 +79,13 @@ pub fn describe_source(
     connector: &str,
     options: &BTreeMap<String, String>,
     schema: &Schema,
+    primary_key: &[u32],
 ) -> Result<SourceDescription> {
     let reader = OptionReader::new(connector, options);
     match connector {
         "datagen" => datagen::describe(reader, schema),
         "filesystem" => filesystem::describe_source(reader, schema),
-        "kafka" => kafka::describe_source(reader, schema),
+        "kafka" | "upsert-kafka" => kafka::describe_source(reader, schema, primary_key),
         "nexmark" => nexmark::describe(reader, schema),
         "savepoint" => savepoint::describe(reader, schema),
         _ => Err(unknown(connector, "read from", SOURCES, SINKS)),
@@ -94,13 +103,12 @@ pub fn describe_sink(
     primary_key: &[u32],
 ) -> Result<SinkDescription> {
     let reader = OptionReader::new(connector, options);
-    let _ = primary_key;
     throttle::rows_per_second(&reader)?;
     match connector {
         "blackhole" => blackhole::describe(reader),
         "collect" => collect::describe(reader),
         "filesystem" => filesystem::describe_sink(reader, schema),
-        "kafka" => kafka::describe_sink(reader, schema),
+        "kafka" | "upsert-kafka" => kafka::describe_sink(reader, schema, primary_key),
         "print" => print::describe(reader),
         _ => Err(unknown(connector, "written to", SINKS, SOURCES)),
     }
@@ -115,7 +123,7 @@ pub fn open_source(spec: &v1::Source, context: SourceContext) -> Result<Box<dyn 
     match spec.connector.as_str() {
         "datagen" => datagen::open(spec, context),
         "filesystem" => filesystem::open_source(reader, spec, context),
-        "kafka" => kafka::open_source(spec, context),
+        "kafka" | "upsert-kafka" => kafka::open_source(spec, context),
         "nexmark" => nexmark::open(reader, context),
         "savepoint" => savepoint::open(reader, context),
         _ => Err(unknown(&spec.connector, "read from", SOURCES, SINKS)),
@@ -145,7 +153,7 @@ fn open_unlimited(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkW
         "blackhole" => blackhole::open(reader),
         "collect" => collect::open(reader, &context),
         "filesystem" => filesystem::open_sink(reader, context),
-        "kafka" => kafka::open_sink(spec, context),
+        "kafka" | "upsert-kafka" => kafka::open_sink(spec, context),
         "print" => print::open(reader, &context),
         _ => Err(unknown(&spec.connector, "written to", SINKS, SOURCES)),
     }

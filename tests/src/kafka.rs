@@ -57,13 +57,38 @@ pub fn produce(
     Ok(())
 }
 
-/// All committed records of a topic that are there now; fails if an open transaction hides some for longer than `timeout`.
+/// A record as a reader that is not Weir's sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it lies.
+    pub partition: i32,
+    /// `None`: it has no key.
+    pub key: Option<String>,
+    /// `None`: it deletes.
+    pub value: Option<String>,
+}
+
+/// The values of all committed records of a topic that are there now; fails as [`read_records`].
 pub fn read_committed(
     brokers: &str,
     topic: &str,
     partitions: i32,
     timeout: Duration,
 ) -> anyhow::Result<Vec<String>> {
+    let records = read_records(brokers, topic, partitions, timeout)?;
+    let values = records.into_iter();
+    Ok(values
+        .map(|record| record.value.unwrap_or_default())
+        .collect())
+}
+
+/// All committed records of a topic that are there now; fails if an open transaction hides some for longer than `timeout`.
+pub fn read_records(
+    brokers: &str,
+    topic: &str,
+    partitions: i32,
+    timeout: Duration,
+) -> anyhow::Result<Vec<Record>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "oracle")
@@ -87,9 +112,15 @@ pub fn read_committed(
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 at_end[message.partition() as usize] = false;
-                records.push(String::from_utf8(
-                    message.payload().unwrap_or_default().to_vec(),
-                )?);
+                let text = |bytes: Option<&[u8]>| {
+                    let text = bytes.map(|bytes| String::from_utf8(bytes.to_vec()));
+                    text.transpose()
+                };
+                records.push(Record {
+                    partition: message.partition(),
+                    key: text(message.key())?,
+                    value: text(message.payload())?,
+                });
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
                 at_end[partition as usize] = true

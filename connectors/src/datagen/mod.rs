@@ -18,6 +18,7 @@ pub(crate) fn describe(reader: OptionReader<'_>, schema: &Schema) -> Result<Sour
     Ok(SourceDescription {
         bounded: options.rows.is_some(),
         emits_updates: false,
+        emits_upserts: false,
         metadata: Vec::new(),
     })
 }

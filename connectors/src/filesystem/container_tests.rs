@@ -136,7 +136,7 @@ fn columns_that_the_format_cannot_hold_are_refused_when_it_is_planned() {
     for format in FORMATS {
         let options = options(&[("path", "/x"), ("format", format)]);
         let write = describe_sink("filesystem", &options, &interval, &[]);
-        let read = describe_source("filesystem", &options, &interval);
+        let read = describe_source("filesystem", &options, &interval, &[]);
         for error in [write.unwrap_err(), read.unwrap_err()] {
             assert!(error.to_string().contains("column 'i'"), "{error}");
         }

@@ -62,6 +62,7 @@ pub(crate) fn describe_source(
     Ok(SourceDescription {
         bounded: read.monitor_interval.is_none(),
         emits_updates: read.format.emits_updates(),
+        emits_upserts: false,
         metadata,
     })
 }

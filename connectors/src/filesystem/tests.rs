@@ -379,7 +379,7 @@ fn options_that_are_not_built_are_refused_by_name() {
     }
     let bounded = options(&[("path", "/tmp/x"), ("format", "json")]);
     assert!(
-        describe_source("filesystem", &bounded, &table())
+        describe_source("filesystem", &bounded, &table(), &[])
             .unwrap()
             .bounded
     );

@@ -103,6 +103,15 @@ impl EncodedRecords {
         self.ends.clear();
     }
 
+    /// A record's bytes.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = match index.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.bytes.get(start..*self.ends.get(index)?)
+    }
+
     /// Each record's bytes.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

@@ -18,6 +18,7 @@ use weir_dataflow::{Error, Result, SlotWaker};
 
 use super::external;
 use super::options::{SourceOptions, Start, Stop};
+use super::raw_records::RawRecords;
 use super::split::{Split, owner};
 use crate::context::SourceContext;
 
@@ -30,60 +31,6 @@ const BYTES: usize = 1 << 20;
 /// Of one request for metadata or offsets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// Records of one partition, in order.
-pub struct RawRecords {
-    /// Number of the split, in the order of [`Fetched::Splits`].
-    pub split: u32,
-    bytes: Vec<u8>,
-    /// End of each payload in `bytes`; `None`: the record has no value.
-    ends: Vec<(usize, bool)>,
-    pub offsets: Vec<i64>,
-    pub timestamps_ms: Vec<i64>,
-    /// After the last record.
-    pub next_offset: i64,
-}
-
-impl RawRecords {
-    fn new(split: u32) -> Self {
-        Self {
-            split,
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            offsets: Vec::new(),
-            timestamps_ms: Vec::new(),
-            next_offset: 0,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.offsets.len()
-    }
-
-    /// The value of a record; `None`: it has none.
-    pub fn payload(&self, index: usize) -> Option<&[u8]> {
-        let start = index
-            .checked_sub(1)
-            .and_then(|before| self.ends.get(before))
-            .map_or(0, |(end, _)| *end);
-        match self.ends.get(index) {
-            Some((end, true)) => self.bytes.get(start..*end),
-            _ => None,
-        }
-    }
-
-    fn push(&mut self, message: &impl Message) {
-        if let Some(payload) = message.payload() {
-            self.bytes.extend_from_slice(payload);
-        }
-        self.ends
-            .push((self.bytes.len(), message.payload().is_some()));
-        self.offsets.push(message.offset());
-        self.timestamps_ms
-            .push(message.timestamp().to_millis().unwrap_or(0));
-        self.next_offset = message.offset() + 1;
-    }
-}
 
 /// What the thread hands over.
 pub enum Fetched {
@@ -107,9 +54,10 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Starts the thread. `restored` are the splits of all subtasks.
+    /// Starts the thread. `with_keys`: records come with their keys; `restored`: the splits of all subtasks.
     pub fn start(
         options: SourceOptions,
+        with_keys: bool,
         restored: Vec<Split>,
         context: &SourceContext,
     ) -> Result<Self> {
@@ -127,6 +75,7 @@ impl Fetcher {
             is_restored: context.is_restored && !context.restored.is_empty(),
             known: restored_own.clone(),
             options,
+            with_keys,
             parts: sender,
             commits: commit_requests,
             stop: Arc::clone(&stop),
@@ -209,6 +158,7 @@ struct Worker {
     /// Restored splits of this subtask.
     known: Vec<Split>,
     options: SourceOptions,
+    with_keys: bool,
     parts: Sender<Result<Fetched>>,
     commits: Receiver<Vec<Split>>,
     stop: Arc<AtomicBool>,
@@ -294,11 +244,12 @@ impl Worker {
         self.confirming.remove(&number);
         split.next_offset = message.offset() + 1;
         let finished = split.is_finished();
+        let with_keys = self.with_keys;
         let records = open
             .entry(number)
-            .or_insert_with(|| RawRecords::new(number));
+            .or_insert_with(|| RawRecords::new(number, with_keys));
         records.push(message);
-        if records.len() >= RECORDS || records.bytes.len() >= BYTES {
+        if records.len() >= RECORDS || records.payload_bytes() >= BYTES {
             self.flush(open)?;
         }
         if finished {

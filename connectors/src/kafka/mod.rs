@@ -2,11 +2,18 @@
 //! protocol itself.
 //!
 //! Guarantees: the source keeps offsets in the snapshot; the sink is at-least-once, or exactly-once by one transaction a checkpoint.
+//! `kafka` reads and writes values, and keys if it is told to; `upsert-kafka` reads and writes updates by key.
 
 mod committer;
+mod decode;
+mod encode;
 mod fetcher;
 mod options;
 mod protocol;
+mod raw_records;
+mod record;
+#[cfg(test)]
+mod record_tests;
 mod sink;
 mod source;
 mod split;
@@ -21,10 +28,12 @@ use weir_proto::v1;
 use arrow::datatypes::Schema;
 
 use crate::context::{SinkContext, SourceContext};
-use crate::format::Format;
 use crate::options::OptionReader;
-use crate::registry::{SinkDescription, SourceDescription};
+use crate::registry::{Accepts, SinkDescription, SourceDescription};
+use decode::RecordDecoder;
+use encode::RecordEncoder;
 use options::{Guarantee, SinkOptions, SourceOptions, Stop};
+use record::RecordFormat;
 
 /// Metadata columns of a record.
 fn metadata() -> Vec<(String, LogicalType)> {
@@ -39,27 +48,37 @@ fn metadata() -> Vec<(String, LogicalType)> {
 pub(crate) fn describe_source(
     reader: OptionReader<'_>,
     schema: &Schema,
+    primary_key: &[u32],
 ) -> Result<SourceDescription> {
     let options = SourceOptions::read(&reader)?;
-    let format = format(&reader)?;
+    let format = RecordFormat::read(&reader, schema, primary_key)?;
     let (stored, _) = source::physical(schema);
     let stored = Arc::new(stored);
-    format.decoder(&stored, &stored)?;
+    RecordDecoder::new(&format, &stored, &stored)?;
     reader.finish()?;
     Ok(SourceDescription {
         bounded: !matches!(options.stop, Stop::Never),
-        emits_updates: format.emits_updates(),
+        emits_updates: format.value.emits_updates(),
+        emits_upserts: format.is_upsert,
         metadata: metadata(),
     })
 }
 
-pub(crate) fn describe_sink(reader: OptionReader<'_>, schema: &Schema) -> Result<SinkDescription> {
+pub(crate) fn describe_sink(
+    reader: OptionReader<'_>,
+    schema: &Schema,
+    primary_key: &[u32],
+) -> Result<SinkDescription> {
     let options = SinkOptions::read(&reader)?;
-    let format = format(&reader)?;
-    format.encoder(&Arc::new(schema.clone()))?;
+    let format = RecordFormat::read(&reader, schema, primary_key)?;
+    RecordEncoder::new(&format, &Arc::new(schema.clone()))?;
     reader.finish()?;
     Ok(SinkDescription {
-        accepts: format.accepts(),
+        accepts: if format.is_upsert {
+            Accepts::Upsert
+        } else {
+            format.value.accepts()
+        },
         transactional: options.guarantee == Guarantee::ExactlyOnce,
     })
 }
@@ -73,14 +92,6 @@ pub(crate) fn open_source(
 
 pub(crate) fn open_sink(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
     sink::open(spec, context)
-}
-
-/// The format of the value: 'value.format', or 'format' for short.
-fn format(reader: &OptionReader<'_>) -> Result<Format> {
-    match Format::read(reader, "value.")? {
-        Some(format) => Ok(format),
-        None => Format::required(reader, ""),
-    }
 }
 
 fn external(message: impl Into<String>) -> Error {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use weir_dataflow::{Error, Result};
 
+use super::record::UPSERT;
 use crate::options::OptionReader;
 
 /// Where reading begins in a partition without a saved offset.
@@ -86,14 +87,13 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(900);
 /// Refuses what Flink has and Weir has not; shared by source and sink, because a table may be used as both.
 fn refuse_unsupported(reader: &OptionReader<'_>) -> Result<()> {
     reader.refuse("topic-pattern", "name the topics by 'topic'")?;
-    reader.refuse("key.format", "only the value is read and written")?;
-    reader.refuse("key.fields", "only the value is read and written")?;
-    reader.refuse("key.fields-prefix", "only the value is read and written")?;
-    reader.refuse("value.fields-include", "only the value is read and written")?;
     reader.refuse(
         "scan.watermark.alignment.group",
         "partitions are not aligned",
     )?;
+    if reader.connector() == UPSERT {
+        refuse_for_upserts(reader)?;
+    }
     reader.refuse("scan.parallelism", "use 'parallelism.default'")?;
     reader.refuse("sink.parallelism", "use 'parallelism.default'")?;
     if let Some(partitioner) = reader.text("sink.partitioner")
@@ -105,6 +105,21 @@ fn refuse_unsupported(reader: &OptionReader<'_>) -> Result<()> {
             "'default'; others are not supported yet",
         ));
     }
+    Ok(())
+}
+
+/// What 'upsert-kafka' has otherwise than 'kafka'.
+fn refuse_for_upserts(reader: &OptionReader<'_>) -> Result<()> {
+    for key in [
+        "scan.startup.mode",
+        "scan.startup.timestamp-millis",
+        "scan.startup.specific-offsets",
+    ] {
+        reader.refuse(key, "updates by key are read from the beginning")?;
+    }
+    // Flink collects updates of one key up to these limits and sends the last one. Here each is sent: the table that they make is the same.
+    reader.integer("sink.buffer-flush.max-rows", 0..=i64::MAX)?;
+    reader.duration("sink.buffer-flush.interval")?;
     Ok(())
 }
 
@@ -208,8 +223,10 @@ impl SourceOptions {
         let group = reader.text("properties.group.id").map(str::to_owned);
         let start = match reader
             .choice("scan.startup.mode", STARTUP_MODES)?
-            .unwrap_or("group-offsets")
-        {
+            .unwrap_or(match reader.connector() {
+                UPSERT => "earliest-offset",
+                _ => "group-offsets",
+            }) {
             "earliest-offset" => Start::Earliest,
             "latest-offset" => Start::Latest,
             "timestamp" => Start::Timestamp(timestamp(reader, "scan.startup.timestamp-millis")?),
@@ -320,6 +337,8 @@ impl SinkOptions {
             reader,
             &[
                 ("linger.ms", "5"),
+                // As the Java client: a key lies in the same partition, whoever wrote it.
+                ("partitioner", "murmur2_random"),
                 ("enable.idempotence", "true"),
                 ("queue.buffering.max.kbytes", "65536"),
                 ("reconnect.backoff.max.ms", "2000"),

@@ -12,12 +12,13 @@ use weir_dataflow::{Batch, Committer, Deferred, Error, Result, SinkWriter, SlotW
 use weir_proto::v1;
 
 use super::committer::{KafkaCommitter, TransactionalIds, encode};
+use super::encode::{RecordEncoder, Records};
 use super::external;
 use super::options::{Guarantee, SinkOptions};
 use super::protocol::{Admin, Producer};
+use super::record::RecordFormat;
 use super::transaction::{Factory, Writer, flush};
 use crate::context::SinkContext;
-use crate::format::{EncodedRecords, Encoder};
 use crate::options::OptionReader;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,14 +63,14 @@ impl Delivery {
 /// Writes the rows of one subtask to one topic.
 pub struct KafkaSink {
     options: SinkOptions,
-    encoder: Box<dyn Encoder>,
+    encoder: RecordEncoder,
     delivery: Delivery,
     factory: Factory,
     current: Option<Arc<Writer>>,
     /// Records were written with `current`.
     is_dirty: bool,
     /// Encoded and not yet taken by librdkafka, from `sent` on.
-    records: EncodedRecords,
+    records: Records,
     sent: usize,
     committer: Option<Arc<KafkaCommitter>>,
 }
@@ -78,7 +79,8 @@ pub struct KafkaSink {
 pub fn open(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
     let reader = OptionReader::new(&spec.connector, &spec.options);
     let options = SinkOptions::read(&reader)?;
-    let encoder = super::format(&reader)?.encoder(&context.schema)?;
+    let format = RecordFormat::read(&reader, &context.schema, &spec.primary_key)?;
+    let encoder = RecordEncoder::new(&format, &context.schema)?;
     let info = &context.info;
     let transactional = options.guarantee == Guarantee::ExactlyOnce;
     let ids = transactional.then(|| TransactionalIds {
@@ -106,7 +108,7 @@ pub fn open(spec: &v1::Sink, context: SinkContext) -> Result<Box<dyn SinkWriter>
         factory,
         current: None,
         is_dirty: false,
-        records: EncodedRecords::default(),
+        records: Records::default(),
         sent: 0,
         committer,
     }))
@@ -127,21 +129,14 @@ impl KafkaSink {
 
     /// Hands encoded records to librdkafka until its queue is full. True if none is left.
     fn drain(&mut self) -> Result<bool> {
-        if self.sent == self.records.ends.len() {
+        if self.sent == self.records.len() {
             return Ok(true);
         }
         let Some(writer) = self.writer()? else {
             return Ok(false);
         };
-        while let Some(end) = self.records.ends.get(self.sent) {
-            let start = self
-                .sent
-                .checked_sub(1)
-                .and_then(|before| self.records.ends.get(before))
-                .copied()
-                .unwrap_or(0);
-            let payload = self.records.bytes.get(start..*end).unwrap_or_default();
-            let record = BaseRecord::<(), [u8]>::to(&self.options.topic).payload(payload);
+        while self.sent < self.records.len() {
+            let record = producer_record(&self.options.topic, &self.records, self.sent);
             match writer.producer.send(record) {
                 Ok(()) => {
                     self.sent += 1;
@@ -203,7 +198,7 @@ impl SinkWriter for KafkaSink {
         // Records that librdkafka had no room for belong to this transaction too.
         let rest = std::mem::take(&mut self.records);
         let rest_from = std::mem::take(&mut self.sent);
-        let has_rest = rest_from < rest.ends.len();
+        let has_rest = rest_from < rest.len();
         let Some(writer) = self.current.clone() else {
             if has_rest {
                 return Err(external(
@@ -254,10 +249,20 @@ impl SinkWriter for KafkaSink {
     }
 }
 
+fn producer_record<'a>(
+    topic: &'a str,
+    records: &'a Records,
+    index: usize,
+) -> BaseRecord<'a, [u8], [u8]> {
+    let mut record = BaseRecord::to(topic);
+    (record.key, record.payload) = records.record(index);
+    record
+}
+
 /// Blocks until librdkafka has taken the records.
-fn send_rest(writer: &Writer, topic: &str, records: &EncodedRecords, from: usize) -> Result<()> {
-    for payload in records.iter().skip(from) {
-        let mut record = BaseRecord::<(), [u8]>::to(topic).payload(payload);
+fn send_rest(writer: &Writer, topic: &str, records: &Records, from: usize) -> Result<()> {
+    for index in from..records.len() {
+        let mut record = producer_record(topic, records, index);
         loop {
             match writer.producer.send(record) {
                 Ok(()) => break,

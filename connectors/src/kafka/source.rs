@@ -14,18 +14,21 @@ use weir_dataflow::types::METADATA_KEY;
 use weir_dataflow::{Batch, Error, Result, SourceEvent, SourceReader};
 use weir_proto::v1;
 
-use super::fetcher::{Fetched, Fetcher, RawRecords};
+use super::decode::RecordDecoder;
+use super::fetcher::{Fetched, Fetcher};
 use super::options::SourceOptions;
+use super::raw_records::RawRecords;
+use super::record::RecordFormat;
 use super::split::Split;
 use crate::context::SourceContext;
-use crate::format::{Decoded, Decoder};
+use crate::format::Decoded;
 use crate::options::OptionReader;
 
 /// Reads the partitions of one subtask.
 pub struct KafkaSource {
     table: String,
     schema: SchemaRef,
-    decoder: Box<dyn Decoder>,
+    decoder: RecordDecoder,
     fetcher: Fetcher,
     /// By the number that events carry; finished ones stay, so that their state is kept.
     splits: Vec<Split>,
@@ -57,8 +60,9 @@ impl KafkaSource {
         let reader = OptionReader::new(&spec.connector, &spec.options);
         let options = SourceOptions::read(&reader)?;
         let (stored, _) = physical(&context.schema);
-        let decoder = super::format(&reader)?
-            .decoder(&Arc::new(stored), &decode_schema(&spec.table_schema)?)?;
+        let table = decode_schema(&spec.table_schema)?;
+        let format = RecordFormat::read(&reader, &table, &spec.primary_key)?;
+        let decoder = RecordDecoder::new(&format, &Arc::new(stored), &table)?;
         let restored = context
             .restored
             .iter()
@@ -72,8 +76,8 @@ impl KafkaSource {
         Ok(Self {
             table: spec.table.clone(),
             schema: Arc::clone(&context.schema),
+            fetcher: Fetcher::start(options, decoder.reads_keys(), restored, &context)?,
             decoder,
-            fetcher: Fetcher::start(options, restored, &context)?,
             splits: Vec::new(),
             events: VecDeque::new(),
             is_discovered: false,
@@ -109,20 +113,8 @@ impl KafkaSource {
                 "records of an unknown Kafka split".to_owned(),
             ));
         };
-        // A record without a value says nothing to a format that reads values (a tombstone).
-        let present: Vec<usize> = (0..records.len())
-            .filter(|index| records.payload(*index).is_some())
-            .collect();
-        let payloads: Vec<&[u8]> = present
-            .iter()
-            .filter_map(|index| records.payload(*index))
-            .collect();
-        let decoded = self.decoder.decode(&payloads).map_err(|error| {
-            let offset = present
-                .get(error.record)
-                .and_then(|index| records.offsets.get(*index))
-                .copied()
-                .unwrap_or(-1);
+        let decoded = self.decoder.decode(&records).map_err(|error| {
+            let offset = records.offsets.get(error.record).copied().unwrap_or(-1);
             error.at(
                 &self.table,
                 &format!(
@@ -132,7 +124,7 @@ impl KafkaSource {
             )
         })?;
         self.decode_errors.increment(decoded.skipped);
-        let batch = self.assemble(split, &records, &present, decoded)?;
+        let batch = self.assemble(split, &records, decoded)?;
         let number = records.split;
         if let Some(state) = self.splits.get_mut(number as usize) {
             state.next_offset = records.next_offset;
@@ -147,20 +139,12 @@ impl KafkaSource {
     }
 
     /// Puts the metadata columns between the decoded ones.
-    fn assemble(
-        &self,
-        split: &Split,
-        records: &RawRecords,
-        present: &[usize],
-        decoded: Decoded,
-    ) -> Result<Batch> {
+    fn assemble(&self, split: &Split, records: &RawRecords, decoded: Decoded) -> Result<Batch> {
         let rows = decoded.columns.num_rows();
-        let record_of = |row: usize| -> usize {
-            let record = decoded
-                .record_of_row
-                .as_ref()
-                .map_or(row, |map| map.get(row).copied().unwrap_or(0) as usize);
-            present.get(record).copied().unwrap_or(0)
+        let record_of = |row: usize| {
+            let records = decoded.record_of_row.as_ref();
+            let record = records.and_then(|records| records.get(row));
+            record.map_or(row, |record| *record as usize)
         };
         let mut physical = decoded.columns.columns().iter();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());

@@ -27,6 +27,7 @@ pub(crate) fn describe(options: OptionReader<'_>, schema: &Schema) -> Result<Sou
     Ok(SourceDescription {
         bounded: options.events.is_some(),
         emits_updates: false,
+        emits_upserts: false,
         metadata: Vec::new(),
     })
 }

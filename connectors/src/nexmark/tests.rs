@@ -241,13 +241,13 @@ fn only_what_is_read_is_made() {
 fn what_the_generator_does_not_have_is_refused() {
     let pairs = options(&[("connector", "nexmark")]);
     let unknown = Schema::new(vec![Field::new("bids", row(&["price"]), true)]);
-    let error = describe_source("nexmark", &pairs, &unknown).unwrap_err();
+    let error = describe_source("nexmark", &pairs, &unknown, &[]).unwrap_err();
     assert!(error.to_string().contains("no column 'bids'"), "{error}");
     let field = Schema::new(vec![Field::new("bid", row(&["name"]), true)]);
-    assert!(describe_source("nexmark", &pairs, &field).is_err());
-    let endless = describe_source("nexmark", &pairs, &full_schema()).unwrap();
+    assert!(describe_source("nexmark", &pairs, &field, &[]).is_err());
+    let endless = describe_source("nexmark", &pairs, &full_schema(), &[]).unwrap();
     assert!(!endless.bounded);
     let shape = options(&[("connector", "nexmark"), ("rate.shape", "SINE")]);
-    let error = describe_source("nexmark", &shape, &full_schema()).unwrap_err();
+    let error = describe_source("nexmark", &shape, &full_schema(), &[]).unwrap_err();
     assert!(error.to_string().contains("'rate.shape'"), "{error}");
 }

@@ -44,6 +44,7 @@ pub(crate) fn describe(options: OptionReader<'_>, schema: &Schema) -> Result<Sou
     Ok(SourceDescription {
         bounded: true,
         emits_updates: false,
+        emits_upserts: false,
         metadata: Vec::new(),
     })
 }

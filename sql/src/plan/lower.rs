@@ -12,7 +12,7 @@ use super::rel::{
     Aggregate, Column, Over, Rel, RelOp, RelRef, Scan, Window, WindowProperty, WindowSource,
     row_schema,
 };
-use super::scan::{connector, physical_schema, read_schema};
+use super::scan::{connector, key_places, physical_schema, read_schema};
 use super::sink::SinkPlan;
 use super::text;
 use crate::error::{Result, SqlError};
@@ -217,12 +217,14 @@ impl Lowering {
                 .iter()
                 .enumerate()
                 .all(|(index, expr)| super::rel::as_input_ref(expr) == Some(index));
+        let stored = physical_schema(&scan.table);
         let source = v1::Source {
             table: scan.table.name.clone(),
             connector: connector(&scan.table)?.to_owned(),
             options: scan.table.options.clone(),
             read_schema: encode_schema(&read_schema(&scan.read)),
-            table_schema: encode_schema(&physical_schema(&scan.table)),
+            primary_key: key_places(&scan.table, &stored),
+            table_schema: encode_schema(&stored),
             projection: if passes {
                 Vec::new()
             } else {

@@ -14,9 +14,17 @@ use crate::error::{Result, SqlError};
 /// The relation that a table is when it is read.
 pub(super) fn scan(table: &Table) -> Result<RelRef> {
     let read = read_columns(table);
+    let schema = read_schema(&read);
+    let key = key_places(table, &schema);
     let description =
-        weir_connectors::describe_source(connector(table)?, &table.options, &read_schema(&read))
+        weir_connectors::describe_source(connector(table)?, &table.options, &schema, &key)
             .map_err(|error| in_table(table, SqlError::new(error.to_string())))?;
+    if description.emits_upserts {
+        return Err(in_table(
+            table,
+            SqlError::unsupported("reading updates by key"),
+        ));
+    }
     let (columns, projection, watermark) = resolve(table, &read)?;
     Ok(Arc::new(Rel {
         op: RelOp::Scan(Scan {
@@ -69,6 +77,15 @@ pub(super) fn read_schema(read: &[(Column, Option<String>)]) -> arrow::datatypes
         })
         .collect();
     arrow::datatypes::Schema::new(fields)
+}
+
+/// Where the columns of the PRIMARY KEY stand in a schema of the table.
+pub(super) fn key_places(table: &Table, schema: &arrow::datatypes::Schema) -> Vec<u32> {
+    let names = table.primary_key.iter();
+    let places = names.filter_map(|name| schema.index_of(name).ok());
+    places
+        .filter_map(|place| u32::try_from(place).ok())
+        .collect()
 }
 
 /// All columns that the external system stores.
