@@ -82,6 +82,26 @@ pub(crate) fn group_tables(
     calls.tables(&Prefix::default())
 }
 
+/// Of calls with OVER whose frames begin with the partition. DENSE_RANK counts the rows that are the first of their time.
+pub(crate) fn running_tables(
+    spec: &v1::OverAggregate,
+    placed: &Placed<'_>,
+) -> Result<Vec<v1::StateTable>> {
+    let calls = spec.calls.iter().map(|over| {
+        let mut call = over.call.clone().unwrap_or_default();
+        if call.function == "DENSE_RANK" {
+            call.filter = Some(spec.time_column);
+        }
+        if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
+            call.function = "COUNT".to_owned();
+        }
+        call
+    });
+    let calls: Vec<v1::AggregateCall> = calls.collect();
+    let calls = Calls::new(&calls, &spec.partition_columns, false, placed)?;
+    calls.tables(&Prefix::default())
+}
+
 /// What stands in front of the group's key.
 #[derive(Default)]
 struct Prefix {

@@ -9,7 +9,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
 use weir_proto::v1::window_aggregate::Phase;
 
-use crate::{aggregate, join};
+use crate::{aggregate, join, over};
 
 /// An operator of a graph with the schemas of its inputs.
 pub(crate) struct Placed<'a> {
@@ -119,6 +119,11 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             "join",
             join::join_detail(spec),
             join::join_tables(spec, placed)?,
+        ),
+        Some(Kind::OverAggregate(spec)) => (
+            "over-aggregate",
+            over::over_detail(spec),
+            over::over_tables(spec, placed)?,
         ),
         Some(
             Kind::Calc(_)

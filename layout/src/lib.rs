@@ -16,6 +16,7 @@ pub mod describe;
 mod join;
 pub mod lists;
 pub mod migrate;
+mod over;
 mod parts;
 pub mod rows;
 

@@ -12,11 +12,13 @@ mod fingerprint;
 mod key_table;
 #[cfg(test)]
 mod testing;
+mod time_buffer;
 
 pub mod calc;
 pub mod committables;
 pub mod group_aggregate;
 pub mod join;
+pub mod over;
 pub mod sink;
 pub mod source;
 pub mod watermark;
@@ -50,6 +52,7 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::WindowAggregate(spec)) => Ok(Box::new(
             window_aggregate::WindowAggregateOperator::new(spec)?,
         )),
+        Some(Kind::OverAggregate(spec)) => Ok(Box::new(over::OverOperator::new(spec)?)),
         Some(Kind::Source(_) | Kind::Sink(_)) => Err(Error::Internal(format!(
             "operator '{}' needs a connector",
             operator.name

@@ -13,7 +13,7 @@ use super::values::{
 use crate::codec::{Reader, put_bytes, put_signed};
 
 /// A decimal sum that left 38 digits: it stays NULL.
-const OVERFLOW: i128 = i128::MAX;
+pub(super) const OVERFLOW: i128 = i128::MAX;
 const DECIMAL_BOUND: i128 = 10i128.pow(38);
 
 /// Accumulators of one primitive.
@@ -63,7 +63,7 @@ fn each(slots: &[u32], weights: Weights<'_>, mut visit: impl FnMut(usize, usize,
     }
 }
 
-fn add_wide(sum: &mut i128, value: i128) {
+pub(super) fn add_wide(sum: &mut i128, value: i128) {
     if *sum != OVERFLOW {
         *sum = sum
             .checked_add(value)
@@ -72,7 +72,7 @@ fn add_wide(sum: &mut i128, value: i128) {
     }
 }
 
-fn mismatch() -> Error {
+pub(super) fn mismatch() -> Error {
     Error::Internal("an accumulator got values of another type".to_owned())
 }
 

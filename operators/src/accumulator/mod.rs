@@ -6,6 +6,7 @@ mod distinct;
 mod multiset;
 mod plan;
 mod result;
+mod scan;
 mod values;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -108,6 +109,35 @@ impl Accumulators {
         prepared: &Prepared,
         slots: &[u32],
     ) -> Result<()> {
+        self.each_column(plan, batch, prepared, |column, weights, argument| {
+            column.update(slots, weights, argument)
+        })
+    }
+
+    /// As [`Self::apply`]; gives the partial results (see [`Self::partials`]) of each row's slot behind that row.
+    pub fn scan(
+        &mut self,
+        plan: &AggregatePlan,
+        batch: &RecordBatch,
+        prepared: &Prepared,
+        slots: &[u32],
+    ) -> Result<Vec<ArrayRef>> {
+        let mut partials = Vec::with_capacity(self.columns.len());
+        self.each_column(plan, batch, prepared, |column, weights, argument| {
+            partials.push(column.scan(slots, weights, argument)?);
+            Ok(())
+        })?;
+        Ok(partials)
+    }
+
+    /// Hands each column the weights and the argument of a prepared batch's rows.
+    fn each_column(
+        &mut self,
+        plan: &AggregatePlan,
+        batch: &RecordBatch,
+        prepared: &Prepared,
+        mut visit: impl FnMut(&mut Column, Weights<'_>, Option<&ArrayRef>) -> Result<()>,
+    ) -> Result<()> {
         let mut deltas = Vec::with_capacity(self.sets.len());
         for ((set, spec), ids) in self.sets.iter_mut().zip(&plan.sets).zip(&prepared.entries) {
             let variants: Vec<Weights<'_>> = spec
@@ -126,7 +156,7 @@ impl Accumulators {
                 .argument
                 .map(|c| column(batch, c))
                 .transpose()?;
-            accumulators.update(slots, weights, argument)?;
+            visit(accumulators, weights, argument)?;
         }
         Ok(())
     }

@@ -74,6 +74,32 @@ impl AggregateStore {
         })
     }
 
+    /// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed. A start does not wait for the reading of what
+    /// clearly does not fit. Only for a store without a prefix.
+    pub fn restore(
+        &mut self,
+        tables: &[StateTable],
+        budget: usize,
+        state: &mut dyn KeyedState,
+    ) -> Result<()> {
+        if state.stored_bytes() > budget as u64 {
+            return self.spill();
+        }
+        let (mut fits, mut entries) = (true, 0usize);
+        for table in tables {
+            if state.is_empty() || !fits {
+                break;
+            }
+            state.scan(*table, &mut |_, key, value| {
+                self.load_entry(*table, key, value)?;
+                entries += 1;
+                fits = !entries.is_multiple_of(1024) || self.memory() < budget;
+                Ok(fits)
+            })?;
+        }
+        if fits { Ok(()) } else { self.spill() }
+    }
+
     /// The layout.
     pub fn plan(&self) -> &Arc<AggregatePlan> {
         &self.plan
@@ -155,6 +181,26 @@ impl AggregateStore {
         self.load_distinct(&prepared, state)?;
         self.thaw_distinct(&prepared, state)?;
         self.accumulators.apply(&self.plan, batch, &prepared, slots)
+    }
+
+    /// As [`Self::count`] for rows that are all added; gives the partial results of each row's slot behind that row.
+    pub fn scan(
+        &mut self,
+        batch: &arrow::array::RecordBatch,
+        slots: &[u32],
+        state: &mut dyn KeyedState,
+    ) -> Result<Vec<ArrayRef>> {
+        self.thaw_groups(slots, state)?;
+        let prepared = self.accumulators.prepare(&self.plan, batch, None, slots)?;
+        self.load_distinct(&prepared, state)?;
+        self.thaw_distinct(&prepared, state)?;
+        let partials = self
+            .accumulators
+            .scan(&self.plan, batch, &prepared, slots)?;
+        for slot in slots {
+            self.set_alive(*slot, true);
+        }
+        Ok(partials)
     }
 
     fn grow(&mut self) {

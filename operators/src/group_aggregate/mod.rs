@@ -125,7 +125,11 @@ impl Operator for GroupAggregateOperator {
             AggregateStore::new(Arc::new(plan), context.info.max_parallelism, Vec::new())?;
         if phase != Phase::Local {
             fingerprint::check(&context, &fingerprint)?;
-            restore(&mut store, context.memory_bytes / 2, state)?;
+            store.restore(
+                &[GROUPS, DISTINCT, MULTISETS],
+                context.memory_bytes / 2,
+                state,
+            )?;
         }
         self.open = Some(Open {
             store,
@@ -226,27 +230,6 @@ impl GroupAggregateOperator {
         }
         Ok(())
     }
-}
-
-/// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed. A start does not wait for the reading of what
-/// clearly does not fit.
-fn restore(store: &mut AggregateStore, budget: usize, state: &mut dyn KeyedState) -> Result<()> {
-    if state.stored_bytes() > budget as u64 {
-        return store.spill();
-    }
-    let (mut fits, mut entries) = (true, 0usize);
-    for table in [GROUPS, DISTINCT, MULTISETS] {
-        if state.is_empty() || !fits {
-            break;
-        }
-        state.scan(table, &mut |_, key, value| {
-            store.load_entry(table, key, value)?;
-            entries += 1;
-            fits = !entries.is_multiple_of(1024) || store.memory() < budget;
-            Ok(fits)
-        })?;
-    }
-    if fits { Ok(()) } else { store.spill() }
 }
 
 impl Open {

@@ -4,7 +4,7 @@
 //! state, so a restore finds all of them. A fired window is forgotten, rows that come for it later are dropped and counted.
 
 mod pairs;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use pairs::PairJoiner;
 use rows::SideRows;
 
 /// (window_end, window_start) in milliseconds: ordered by the time at which windows fire.
-type WindowKey = (i64, i64);
+pub(crate) type WindowKey = (i64, i64);
 
 /// See the module.
 pub struct WindowJoinOperator {

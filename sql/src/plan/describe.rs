@@ -3,7 +3,7 @@
 use datafusion_expr::Expr;
 use weir_proto::v1;
 
-use super::rel::{Aggregate, Column, Window, conjuncts};
+use super::rel::{Aggregate, Column, Frame, FrameBound, FrameUnits, Over, Window, conjuncts};
 use super::text;
 
 /// The projection of a Calc.
@@ -55,5 +55,48 @@ pub(super) fn aggregate_detail(
         ", groupBy=[{}], aggregates=[{}]",
         text::names(keys, columns),
         calls.join(", ")
+    )
+}
+
+/// The window and the calls of an OVER.
+pub(super) fn over_detail(over: &Over) -> String {
+    let columns = &over.input.columns;
+    let order = over.order.iter().map(|key| {
+        let direction = if key.descending { " DESC" } else { "" };
+        format!("{}{direction}", columns[key.column].name)
+    });
+    let calls = over.calls.iter().map(|over| {
+        let call = text::aggregate(&over.call, columns);
+        match over.call.function.as_str() {
+            "ROW_NUMBER" | "RANK" | "DENSE_RANK" => format!("{}()", over.call.function),
+            "LAG" | "LEAD" => format!("{call} BY {}", over.offset),
+            _ => call,
+        }
+    });
+    format!(
+        "partitionBy=[{}], orderBy=[{}], window=[{}], calls=[{}]",
+        text::names(&over.partition, columns),
+        order.collect::<Vec<_>>().join(", "),
+        frame_text(over.frame),
+        calls.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn frame_text(frame: Frame) -> String {
+    let (units, unit) = match frame.units {
+        FrameUnits::Rows => ("ROWS", ""),
+        FrameUnits::Range => ("RANGE", " ms"),
+    };
+    let bound = |bound: FrameBound| match bound {
+        FrameBound::UnboundedPreceding => "UNBOUNDED PRECEDING".to_owned(),
+        FrameBound::Preceding(distance) => format!("{distance}{unit} PRECEDING"),
+        FrameBound::CurrentRow => "CURRENT ROW".to_owned(),
+        FrameBound::Following(distance) => format!("{distance}{unit} FOLLOWING"),
+        FrameBound::UnboundedFollowing => "UNBOUNDED FOLLOWING".to_owned(),
+    };
+    format!(
+        "{units} BETWEEN {} AND {}",
+        bound(frame.start),
+        bound(frame.end)
     )
 }

@@ -6,7 +6,9 @@ use weir_dataflow::agg;
 use weir_dataflow::schema::{decode_schema, encode_schema};
 use weir_proto::v1::{self, Partitioning, operator::Kind, window_aggregate::Phase};
 
-use super::describe::{aggregate_detail, condition_texts, select_detail, window_detail};
+use super::describe::{
+    aggregate_detail, condition_texts, over_detail, select_detail, window_detail,
+};
 use super::encode;
 use super::rel::{
     Aggregate, Column, Over, Rel, RelOp, RelRef, Scan, Window, WindowProperty, WindowSource,
@@ -182,7 +184,7 @@ impl Lowering {
                 aggregates,
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::Join(join) => self.join(rel, join)?,
-            RelOp::Over(over) => return Err(refused_over(over)),
+            RelOp::Over(over) => self.over(rel, over)?,
         };
         Ok(vec![self.place(node)])
     }
@@ -423,6 +425,16 @@ impl Lowering {
         Ok(self.keyed(rel, Kind::GroupAggregate(aggregate), name, detail, inputs))
     }
 
+    fn over(&mut self, rel: &Rel, over: &Over) -> Result<Node> {
+        let spec = super::over::time_spec(over, &rel.columns)
+            .map_err(|error| error.at_location(over.place))?;
+        let inputs = self.lower(&over.input)?;
+        let detail = over_detail(over);
+        let inputs = exchange(&inputs, 0, &spec.partition_columns);
+        let kind = Kind::OverAggregate(spec);
+        Ok(self.keyed(rel, kind, "OverAggregate", detail, inputs))
+    }
+
     /// Finds out who needs `-U` rows, and tells the aggregates. `sinks_need`: one a sink, in the order they were added.
     pub fn settle_update_before(&mut self, mut sinks_need: Vec<bool>) {
         let mut needed = vec![false; self.nodes.len()];
@@ -452,13 +464,6 @@ impl Lowering {
     pub fn schema_of(&self, node: NodeId) -> Result<arrow::datatypes::SchemaRef> {
         decode_schema(&self.nodes[node].schema).map_err(|error| SqlError::new(error.to_string()))
     }
-}
-
-/// Names the call that has no operator.
-fn refused_over(over: &Over) -> SqlError {
-    let function = over.calls.first().map(|call| call.call.function.as_str());
-    let function = function.unwrap_or_default();
-    SqlError::unsupported(format!("{function} with OVER")).at_location(over.place)
 }
 
 fn forward(inputs: &[NodeId]) -> Vec<Input> {

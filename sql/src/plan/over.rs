@@ -15,13 +15,14 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Location;
 use weir_dataflow::types::{LogicalField, LogicalType};
+use weir_proto::v1;
 
-use super::expr::{Analyzer, check_condition, column};
+use super::expr::{Analyzer, column};
 use super::rel::{
     Aggregate, Column, Frame, FrameBound, FrameUnits, Over, OverCall, Rel, RelOp, RelRef, SortKey,
     as_input_ref, input_ref,
 };
-use super::{aggregate, literal};
+use super::{TimeAttribute, aggregate, encode};
 use crate::error::{Result, SqlError};
 
 /// Named windows of a SELECT, and its calls with OVER.
@@ -38,7 +39,6 @@ struct Call {
     arguments: Vec<Expr>,
     offset: i64,
     distinct: bool,
-    filter: Option<Expr>,
     window: Window,
 }
 
@@ -190,6 +190,11 @@ fn read(
         None => aggregate::find(name)?
             .ok_or_else(|| SqlError::new(format!("{name} is no aggregate: it takes no OVER")))?,
     };
+    if let Some(filter) = &function.filter {
+        return Err(SqlError::new("a call with OVER takes no FILTER")
+            .at(filter.as_ref())
+            .hint("use CASE in its argument"));
+    }
     if function.null_treatment.is_some() || !function.within_group.is_empty() {
         return Err(SqlError::unsupported(format!("{function}")));
     }
@@ -219,11 +224,7 @@ fn read(
         offset,
         distinct: list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
             && !matches!(function_name, "MIN" | "MAX"),
-        filter: match &function.filter {
-            Some(filter) => Some(analyzer.raw(filter)?),
-            None => None,
-        },
-        window: read_window(analyzer, function_name, spec)?,
+        window: read_window(analyzer, function_name, offset, spec)?,
     })
 }
 
@@ -247,9 +248,11 @@ fn take_offset(function: &str, arguments: &mut Vec<Expr>) -> Result<i64> {
     }
 }
 
+/// `offset`: how many rows LAG looks back.
 fn read_window(
     analyzer: &mut Analyzer<'_>,
     function: &'static str,
+    offset: i64,
     spec: &WindowSpec,
 ) -> Result<Window> {
     // Arguments may be aggregates of the SELECT's groups, and so may these.
@@ -265,8 +268,12 @@ fn read_window(
                 "{function} takes no ROWS or RANGE: its frame is fixed"
             )));
         }
-        (None, "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "LAG" | "LEAD") => UP_TO_CURRENT_ROW,
-        (Some(frame), _) => read_frame(frame)?,
+        (None, "LAG") => Frame {
+            start: FrameBound::Preceding(offset),
+            ..UP_TO_CURRENT_ROW
+        },
+        (None, "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "LEAD") => UP_TO_CURRENT_ROW,
+        (Some(frame), _) => read_frame(analyzer, frame)?,
         (None, _) => Frame {
             units: FrameUnits::Range,
             start: FrameBound::UnboundedPreceding,
@@ -284,22 +291,22 @@ fn read_window(
     })
 }
 
-fn read_frame(frame: &ast::WindowFrame) -> Result<Frame> {
+fn read_frame(analyzer: &mut Analyzer<'_>, frame: &ast::WindowFrame) -> Result<Frame> {
     let units = match frame.units {
         WindowFrameUnits::Rows => FrameUnits::Rows,
         WindowFrameUnits::Range => FrameUnits::Range,
         WindowFrameUnits::Groups => return Err(SqlError::new("Flink's SQL has no GROUPS frame")),
     };
-    let bound = |bound: &WindowFrameBound| {
+    let mut bound = |bound: &WindowFrameBound| {
         Ok(match bound {
             WindowFrameBound::CurrentRow => FrameBound::CurrentRow,
             WindowFrameBound::Preceding(None) => FrameBound::UnboundedPreceding,
             WindowFrameBound::Following(None) => FrameBound::UnboundedFollowing,
             WindowFrameBound::Preceding(Some(expr)) => {
-                FrameBound::Preceding(distance(expr, units)?)
+                FrameBound::Preceding(distance(analyzer, expr, units)?)
             }
             WindowFrameBound::Following(Some(expr)) => {
-                FrameBound::Following(distance(expr, units)?)
+                FrameBound::Following(distance(analyzer, expr, units)?)
             }
         })
     };
@@ -312,13 +319,12 @@ fn read_frame(frame: &ast::WindowFrame) -> Result<Frame> {
 }
 
 /// Rows, milliseconds, or what the number of a RANGE counts.
-fn distance(expr: &ast::Expr, units: FrameUnits) -> Result<i64> {
-    let value = match expr {
-        ast::Expr::Value(value) => literal::value(&value.value),
-        ast::Expr::Interval(interval) => literal::interval(interval),
-        _ => Err(SqlError::new("a frame's bound is a literal")),
+fn distance(analyzer: &mut Analyzer<'_>, expr: &ast::Expr, units: FrameUnits) -> Result<i64> {
+    let (value, _) = analyzer.typed(expr)?;
+    let Expr::Literal(value, _) = value else {
+        return Err(SqlError::new("a frame's bound is a literal").at(expr));
     };
-    match (value.map_err(|error| error.at(expr))?, units) {
+    match (value, units) {
         (ScalarValue::Int32(Some(rows)), _) if rows >= 0 => Ok(rows.into()),
         (ScalarValue::Int64(Some(rows)), _) if rows >= 0 => Ok(rows),
         (ScalarValue::DurationMillisecond(Some(ms)), FrameUnits::Range) if ms >= 0 => Ok(ms),
@@ -330,6 +336,81 @@ fn distance(expr: &ast::Expr, units: FrameUnits) -> Result<i64> {
         )
         .at(expr)),
     }
+}
+
+/// The operator for calls in the order of time. What Flink refuses on a stream is refused.
+///
+/// # Errors
+/// If the order is not an ascending time attribute, or the frame does not end with the current row.
+pub(super) fn time_spec(over: &Over, out: &[Column]) -> Result<v1::OverAggregate> {
+    let columns = &over.input.columns;
+    let first = over
+        .calls
+        .first()
+        .map_or("OVER", |call| &call.call.function);
+    let [order] = over.order.as_slice() else {
+        return Err(SqlError::new(format!(
+            "{first} with OVER needs an ORDER BY one time attribute"
+        )));
+    };
+    let time = columns[order.column].time.ok_or_else(|| {
+        SqlError::unsupported(format!(
+            "{first} with OVER (ORDER BY {}), which is no time attribute,",
+            columns[order.column].name
+        ))
+    })?;
+    if order.descending {
+        return Err(SqlError::new(
+            "OVER windows are ordered by time in ascending order only",
+        ));
+    }
+    if over.input.updating {
+        return Err(SqlError::new(format!(
+            "{first} with OVER in the order of time doesn't support consuming updates and deletions"
+        )));
+    }
+    if over.frame.end != FrameBound::CurrentRow {
+        return Err(SqlError::new(
+            "an OVER window on a stream ends with CURRENT ROW",
+        ));
+    }
+    if let Some(lead) = over.calls.iter().find(|call| call.call.function == "LEAD") {
+        return Err(SqlError::new(format!(
+            "{} looks at rows that have not come yet: Flink does not have it on a stream",
+            lead.call.function
+        )));
+    }
+    let preceding = match over.frame.start {
+        FrameBound::UnboundedPreceding => None,
+        FrameBound::Preceding(distance) => Some(distance),
+        FrameBound::CurrentRow => Some(0),
+        FrameBound::Following(_) | FrameBound::UnboundedFollowing => {
+            return Err(SqlError::new(
+                "an OVER window on a stream begins with or before CURRENT ROW",
+            ));
+        }
+    };
+    let results = &out[columns.len().min(out.len())..];
+    let calls = over.calls.iter().zip(results);
+    Ok(v1::OverAggregate {
+        partition_columns: encode::indexes(&over.partition),
+        time_column: encode::index(order.column),
+        processing_time: time == TimeAttribute::Proctime,
+        rows: over.frame.units == FrameUnits::Rows,
+        preceding,
+        calls: calls
+            .map(|(call, column)| v1::OverCall {
+                call: Some(v1::AggregateCall {
+                    function: call.call.function.clone(),
+                    arguments: encode::indexes(&call.call.arguments),
+                    distinct: call.call.distinct,
+                    filter: call.call.filter.map(encode::index),
+                    name: column.name.clone(),
+                }),
+                offset: call.offset,
+            })
+            .collect(),
+    })
 }
 
 /// Types a raw expression over a relation's columns.
@@ -454,14 +535,6 @@ fn type_call(call: &Call, before: &mut Before, typed: &Typed<'_>) -> Result<(Ove
         types.push(field.clone());
         arguments.push(before.add((expr, field)));
     }
-    let filter = match &call.filter {
-        Some(filter) => {
-            let (expr, field) = typed(filter)?;
-            check_condition("FILTER", &field)?;
-            Some(before.add((expr, field)))
-        }
-        None => None,
-    };
     let field = result_type(call, &types)?;
     // COUNT of what is never NULL counts rows.
     if call.function == "COUNT" && !call.distinct && types.iter().all(|field| !field.nullable) {
@@ -473,7 +546,7 @@ fn type_call(call: &Call, before: &mut Before, typed: &Typed<'_>) -> Result<(Ove
             function: call.function.to_owned(),
             arguments,
             distinct: call.distinct,
-            filter,
+            filter: None,
         },
         offset: call.offset,
     };
@@ -507,7 +580,7 @@ fn result_type(call: &Call, arguments: &[LogicalField]) -> Result<LogicalField> 
             .hint("CAST the default")),
             [] => Err(SqlError::new(format!("{} takes a value", call.function))),
         },
-        function => aggregate::result_type(function, arguments, call.filter.is_some()),
+        function => aggregate::result_type(function, arguments, false),
     }
 }
 

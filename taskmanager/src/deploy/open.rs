@@ -134,6 +134,7 @@ pub fn is_stateful(operator: &v1::Operator) -> bool {
                 | Kind::GroupAggregate(_)
                 | Kind::WindowJoin(_)
                 | Kind::Join(_)
+                | Kind::OverAggregate(_)
         )
     )
 }
