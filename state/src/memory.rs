@@ -17,8 +17,10 @@ const MIB: usize = 1 << 20;
 /// Compactions and flushes of the whole process at once.
 const COMPACTION_THREADS: i32 = 2;
 const FLUSH_THREADS: i32 = 1;
-/// So many sorted runs, each of which a read may have to look into, lead to a compaction.
-const SORTED_RUNS: i32 = 6;
+/// So many sorted runs, each of which a read may have to look into, lead to a compaction. The more, the fewer times an entry is merged, and
+/// uploaded, before it is in the oldest run: where 1 % of the keys change between checkpoints, these upload 3.7 % of the state on average, with 6
+/// runs it was 7.5 %. A look-up passes by nearly all runs by their filters.
+const SORTED_RUNS: i32 = 10;
 /// A piece of an index or a filter.
 const METADATA_BLOCK_BYTES: usize = 8 << 10;
 /// 2ⁿ parts of the cache, each with a lock: a few threads read, and a large block should find room in its part.
