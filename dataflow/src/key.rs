@@ -57,6 +57,20 @@ impl EncodedKeys {
     }
 }
 
+impl<'a> FromIterator<&'a [u8]> for EncodedKeys {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(keys: I) -> Self {
+        let mut all = Self {
+            bytes: Vec::new(),
+            offsets: vec![0],
+        };
+        for key in keys {
+            all.bytes.extend_from_slice(key);
+            all.offsets.push(all.bytes.len() as u32);
+        }
+        all
+    }
+}
+
 /// One key column, its type dissolved into bytes.
 enum View<'a> {
     Fixed { width: usize, bytes: Cow<'a, [u8]> },

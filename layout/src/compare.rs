@@ -1,12 +1,13 @@
 //! Whether a job's operator can go on from what a snapshot has of it, and how the entries are carried over. The same rules refuse a
 //! snapshot before anything runs and rewrite it when it is restored.
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use weir_dataflow::types::LogicalType;
 use weir_proto::v1::{self, StateEncoding};
 
 use crate::migrate::{Migration, StreamColumn, TableMigration, TableRewrite};
 use crate::parts::{Piece, Table};
+use crate::stored_row::RowRewrite;
 
 /// Why a snapshot can't be restored: names the operator and the column.
 pub type Refusal = String;
@@ -16,7 +17,7 @@ const WAY_OUT: &str = "start without this snapshot, or with the query that wrote
 /// Works out how state described by `old` becomes state described by `new`.
 ///
 /// Columns may be dropped, and widened where the stored bytes have room: an integer to a larger one, FLOAT to DOUBLE, a DECIMAL of the
-/// same scale to more digits. Rows of joins may also get columns, which are NULL in old rows, and higher precisions.
+/// same scale to more digits. Whole rows may also get columns, which are NULL in old rows, and higher precisions.
 ///
 /// # Errors
 /// If that can't be done without loss.
@@ -116,17 +117,22 @@ fn rewrite(old: &Table, new: &Table) -> Result<TableRewrite, Refusal> {
         }
     }
     let mut values = Vec::with_capacity(new.value.len());
-    let mut stream = None;
+    let (mut stream, mut row) = (None, None);
     for piece in &new.value {
         if piece.encoding == StateEncoding::ArrowStream {
             stream = Some(stream_columns(old, new)?);
         }
-        values.push(source_of(piece, old, new)?);
+        let place = source_of(piece, old, new)?;
+        if piece.encoding == StateEncoding::RowKey {
+            row = Some(stored_row(old, &old.value[place], new, piece)?);
+        }
+        values.push(place);
     }
     Ok(TableRewrite {
         to: new.clone(),
         values,
         stream,
+        row,
     })
 }
 
@@ -151,9 +157,7 @@ fn source_of(piece: &Piece, old: &Table, new: &Table) -> Result<usize, Refusal> 
         0 => candidates.find(|(_, other)| {
             other.encoding == piece.encoding && other.constant == piece.constant
         }),
-        _ if piece.encoding == StateEncoding::ArrowStream => {
-            candidates.find(|(_, other)| other.encoding == piece.encoding)
-        }
+        _ if is_whole_row(piece) => candidates.find(|(_, other)| other.encoding == piece.encoding),
         _ => {
             let name = new.schema.field(piece.first).name();
             candidates.find(|(_, other)| {
@@ -170,7 +174,7 @@ fn source_of(piece: &Piece, old: &Table, new: &Table) -> Result<usize, Refusal> 
             "'{name}' is new, and the snapshot does not have what it needs of earlier rows; {WAY_OUT}"
         ));
     };
-    if from.encoding == StateEncoding::ArrowStream {
+    if is_whole_row(from) {
         return Ok(place);
     }
     for at in 0..piece.columns.max(from.columns) {
@@ -199,10 +203,33 @@ fn source_of(piece: &Piece, old: &Table, new: &Table) -> Result<usize, Refusal> 
     Ok(place)
 }
 
+/// Its columns go by their names, whatever their places are.
+fn is_whole_row(piece: &Piece) -> bool {
+    matches!(
+        piece.encoding,
+        StateEncoding::ArrowStream | StateEncoding::RowKey
+    )
+}
+
+fn fields_of(table: &Table, piece: &Piece) -> Vec<Field> {
+    let columns = piece.first..piece.first + piece.columns;
+    columns.map(|at| table.schema.field(at).clone()).collect()
+}
+
+fn stored_row(old: &Table, from: &Piece, new: &Table, to: &Piece) -> Result<RowRewrite, Refusal> {
+    let (from, to) = (fields_of(old, from), fields_of(new, to));
+    let columns = row_columns(&Schema::new(from.clone()), &Schema::new(to.clone()))?;
+    RowRewrite::new(from, to, columns).map_err(|error| error.to_string())
+}
+
 fn stream_columns(old: &Table, new: &Table) -> Result<Vec<StreamColumn>, Refusal> {
-    let fields = new.schema.fields().iter();
+    row_columns(&old.schema, &new.schema)
+}
+
+fn row_columns(old: &Schema, new: &Schema) -> Result<Vec<StreamColumn>, Refusal> {
+    let fields = new.fields().iter();
     fields
-        .map(|to| match old.schema.index_of(to.name()) {
+        .map(|to| match old.index_of(to.name()) {
             Err(_) if to.is_nullable() => Ok(StreamColumn::Null),
             Err(_) => Err(format!(
                 "column '{}' of its rows is new and {}, but old rows have no value for it; declare it nullable",
@@ -210,7 +237,7 @@ fn stream_columns(old: &Table, new: &Table) -> Result<Vec<StreamColumn>, Refusal
                 sql_type(to)
             )),
             Ok(at) => {
-                let from = old.schema.field(at);
+                let from = old.field(at);
                 match from.data_type() == to.data_type() {
                     true => Ok(StreamColumn::Of(at)),
                     false if casts(from.data_type(), to.data_type()) => Ok(StreamColumn::Cast(at)),

@@ -9,7 +9,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
 use weir_proto::v1::window_aggregate::Phase;
 
-use crate::{aggregate, join, over};
+use crate::{aggregate, join, over, row_store};
 
 /// An operator of a graph with the schemas of its inputs.
 pub(crate) struct Placed<'a> {
@@ -124,6 +124,16 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             "over-aggregate",
             over::over_detail(spec),
             over::over_tables(spec, placed)?,
+        ),
+        Some(Kind::Deduplicate(spec)) => (
+            "deduplicate",
+            row_store::deduplicate_detail(spec),
+            row_store::deduplicate_tables(spec, placed)?,
+        ),
+        Some(Kind::Rank(spec)) => (
+            "rank",
+            row_store::rank_detail(spec, placed)?,
+            row_store::rank_tables(spec, placed)?,
         ),
         Some(
             Kind::Calc(_)

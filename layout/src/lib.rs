@@ -18,7 +18,9 @@ pub mod lists;
 pub mod migrate;
 mod over;
 mod parts;
+mod row_store;
 pub mod rows;
+mod stored_row;
 
 pub use compare::check_operator;
 pub use describe::describe;

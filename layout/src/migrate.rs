@@ -11,6 +11,7 @@ use weir_dataflow::{KeyedState, Result, StateTable, StateWrites};
 use weir_proto::v1::StateEncoding;
 
 use crate::parts::{Table, broken_entry, cut};
+use crate::stored_row::RowRewrite;
 
 /// What is to be done with every entry of an operator. The default changes nothing.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(crate) struct TableRewrite {
     pub values: Vec<usize>,
     /// For each column of the new rows.
     pub stream: Option<Vec<StreamColumn>>,
+    /// For a value that holds one row.
+    pub row: Option<RowRewrite>,
 }
 
 /// Whence a column of a stored row comes.
@@ -138,7 +141,8 @@ impl TableRewrite {
             let kept = columns.iter().copied();
             !kept.eq((0..from.schema.fields().len()).map(StreamColumn::Of))
         });
-        !in_place || rows || constants(from) != constants(&self.to)
+        let row = self.row.as_ref().is_some_and(|row| !row.is_identity());
+        !in_place || rows || row || constants(from) != constants(&self.to)
     }
 
     fn apply(&self, keys: &[&[u8]], values: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>)> {
@@ -152,10 +156,11 @@ impl TableRewrite {
         let mut value = Vec::new();
         for (piece, from) in self.to.value.iter().zip(&self.values) {
             let bytes = values.get(*from).ok_or_else(broken_entry)?;
-            match (&self.stream, piece.encoding) {
-                (Some(columns), StateEncoding::ArrowStream) => {
+            match (&self.stream, &self.row, piece.encoding) {
+                (Some(columns), _, StateEncoding::ArrowStream) => {
                     value.extend(self.rewrite_stream(columns, bytes)?);
                 }
+                (_, Some(row), StateEncoding::RowKey) => value.extend(row.apply(bytes)?),
                 _ => value.extend_from_slice(bytes),
             }
         }

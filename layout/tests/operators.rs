@@ -416,6 +416,92 @@ fn an_aggregation_goes_on_with_wider_and_fewer_accumulators() {
     assert!(refusal.contains("'MIN(v)' is new"), "{refusal}");
 }
 
+fn rank_job(columns: &[(&str, DataType)]) -> Job {
+    let input = schema(columns);
+    let at = |name: &str| input.index_of(name).unwrap() as u32;
+    Job {
+        kind: Kind::Rank(v1::Rank {
+            partition_columns: vec![at("k")],
+            order: vec![v1::SortColumn {
+                column: at("v"),
+                ..v1::SortColumn::default()
+            }],
+            start: 1,
+            end: 2,
+            emit_update_before: true,
+            ..v1::Rank::default()
+        }),
+        output: input.clone(),
+        inputs: vec![input],
+    }
+}
+
+#[test]
+fn rows_of_a_rank_lose_and_widen_columns() {
+    let old = rank_job(&[
+        ("gone", DataType::Utf8),
+        ("k", DataType::Int64),
+        ("v", DataType::Int32),
+        ("name", DataType::Utf8),
+    ]);
+    let mut harness = old.open();
+    old.push(&mut harness, 0, "x 1 7 a\ny 1 7 null");
+    harness.rows().unwrap();
+    let snapshot = harness.snapshot().unwrap();
+    assert_eq!(
+        tables(&old.description(), &snapshot),
+        ["rows: k | gone | v | name", "+I 1 x 7 a", "+I 1 y 7 null"]
+    );
+    let new = rank_job(&[
+        ("v", DataType::Int64),
+        ("name", DataType::Utf8),
+        ("k", DataType::Int64),
+    ]);
+    let mut harness = new.resume(&old.description(), snapshot);
+    new.push(&mut harness, 0, "5 c 1");
+    assert_eq!(harness.rows().unwrap(), ["-D 7 null 1", "+I 5 c 1"]);
+    let mut further = rank_job(&[("k", DataType::Int64), ("v", DataType::Int64)]);
+    if let Kind::Rank(rank) = &mut further.kind {
+        rank.end = 3;
+    }
+    let refusal = further.refusal(&new.description());
+    assert!(refusal.contains("rows up to 2"), "{refusal}");
+}
+
+#[test]
+fn a_deduplication_keeps_rows_or_only_their_keys() {
+    let input = schema(&[("v", DataType::Utf8), ("k", DataType::Int64), ("t", TIME)]);
+    let job = |keep_last, time_column| Job {
+        kind: Kind::Deduplicate(v1::Deduplicate {
+            key_columns: vec![1],
+            time_column,
+            keep_last,
+            emit_update_before: true,
+            state_ttl_ms: 0,
+        }),
+        output: input.clone(),
+        inputs: vec![input.clone()],
+    };
+    let shown = |job: Job| {
+        let mut harness = job.open();
+        job.push(
+            &mut harness,
+            0,
+            "a 1 1970-01-01T00:00:05\nb 1 1970-01-01T00:00:06",
+        );
+        harness.watermark(5000).unwrap();
+        tables(&job.description(), &harness.snapshot().unwrap())
+    };
+    assert_eq!(shown(job(false, None)), ["rows: k", "+I 1"]);
+    let last = ["rows: k | v | t", "+I 1 b 1970-01-01T00:00:06"];
+    assert_eq!(shown(job(true, Some(2))), last);
+    // It was emitted: that is all that is known of it.
+    assert_eq!(
+        shown(job(false, Some(2))),
+        ["rows: k | v | t", "+I 1 null null"]
+    );
+}
+
 #[test]
 fn the_same_layout_is_not_touched() {
     let job = window_job(v1::WindowKind::Hop, (10_000, 2_000));

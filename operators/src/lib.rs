@@ -10,15 +10,18 @@ mod codec;
 mod dirty;
 mod fingerprint;
 mod key_table;
+mod row_store;
 #[cfg(test)]
 mod testing;
 mod time_buffer;
 
 pub mod calc;
 pub mod committables;
+pub mod deduplicate;
 pub mod group_aggregate;
 pub mod join;
 pub mod over;
+pub mod rank;
 pub mod sink;
 pub mod source;
 pub mod watermark;
@@ -53,6 +56,8 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
             window_aggregate::WindowAggregateOperator::new(spec)?,
         )),
         Some(Kind::OverAggregate(spec)) => Ok(Box::new(over::OverOperator::new(spec)?)),
+        Some(Kind::Rank(spec)) => Ok(Box::new(rank::RankOperator::new(spec)?)),
+        Some(Kind::Deduplicate(spec)) => Ok(Box::new(deduplicate::DeduplicateOperator::new(spec)?)),
         Some(Kind::Source(_) | Kind::Sink(_)) => Err(Error::Internal(format!(
             "operator '{}' needs a connector",
             operator.name

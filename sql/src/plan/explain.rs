@@ -122,6 +122,9 @@ fn state(kind: &Kind) -> Option<&'static str> {
         },
         Kind::WindowJoin(_) => Some("rows of open windows"),
         Kind::Join(_) => Some("all rows of both inputs"),
+        Kind::Deduplicate(_) => Some("a row a key"),
+        Kind::Rank(rank) if rank.input_retracts => Some("all rows"),
+        Kind::Rank(_) => Some("the first rows of a partition"),
         _ => None,
     }
 }
@@ -143,6 +146,8 @@ fn has_update_before(lowering: &Lowering, id: NodeId) -> bool {
     let node = &lowering.nodes[id];
     match &node.kind {
         Kind::GroupAggregate(aggregate) => aggregate.emit_update_before,
+        Kind::Deduplicate(deduplicate) => deduplicate.emit_update_before,
+        Kind::Rank(rank) => rank.emit_update_before,
         Kind::Source(_) | Kind::Join(_) => true,
         _ => node.inputs.iter().any(|input| {
             lowering.nodes[input.from].updating && has_update_before(lowering, input.from)

@@ -79,6 +79,11 @@ impl Lowering {
         }
     }
 
+    /// 'table.exec.state.ttl'; 0: for ever.
+    pub fn state_ttl_ms(&self) -> u64 {
+        self.settings.state_ttl_ms
+    }
+
     /// The operators of one INSERT.
     pub fn sink(&mut self, plan: &SinkPlan) -> Result<()> {
         let inputs = self.lower(&plan.rel)?;
@@ -185,6 +190,7 @@ impl Lowering {
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::Join(join) => self.join(rel, join)?,
             RelOp::Over(over) => self.over(rel, over)?,
+            RelOp::Rank(rank) => self.rank(rel, rank)?,
         };
         Ok(vec![self.place(node)])
     }
@@ -443,6 +449,14 @@ impl Lowering {
                 Kind::Sink(_) => sinks_need.pop().unwrap_or(true),
                 Kind::GroupAggregate(aggregate) => {
                     aggregate.emit_update_before = needed[index];
+                    true
+                }
+                Kind::Deduplicate(deduplicate) => {
+                    deduplicate.emit_update_before = needed[index];
+                    false
+                }
+                Kind::Rank(rank) => {
+                    rank.emit_update_before = needed[index];
                     true
                 }
                 // An update whose new row the filter drops must still take the old row away.

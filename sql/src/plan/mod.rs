@@ -17,11 +17,13 @@ mod join;
 pub(crate) mod literal;
 mod lower;
 mod lower_join;
+mod lower_rank;
 mod nested;
 mod optimize;
 mod over;
 mod prune;
 mod query;
+mod rank;
 mod rel;
 mod scan;
 mod scope;
@@ -193,6 +195,7 @@ fn sinks(catalog: &Catalog, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
             let query = Planner::new(catalog).query(&insert.query)?;
             let mut plan = sink::plan(catalog, insert, query)?;
             plan.rel = optimize::optimize(&plan.rel)?;
+            sink::check_updates(&plan).map_err(|error| error.at(&insert.target))?;
             Ok(plan)
         })
         .collect()
@@ -231,6 +234,15 @@ fn upsert_key(rel: &RelRef) -> Option<Vec<usize>> {
     match &rel.op {
         RelOp::GroupAggregate { keys, .. } => Some((0..keys.len()).collect()),
         RelOp::Over(over) => upsert_key(&over.input),
+        RelOp::Rank(rank) if rank.end == rel::RankEnd::Constant(rank.start) => {
+            Some(rank.partition.clone())
+        }
+        RelOp::Rank(rank) if rank.with_rank => {
+            let mut key = rank.partition.clone();
+            key.push(rank.input.columns.len());
+            Some(key)
+        }
+        RelOp::Rank(rank) => upsert_key(&rank.input),
         RelOp::Calc {
             input, projection, ..
         } => upsert_key(input)?

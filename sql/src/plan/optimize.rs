@@ -12,7 +12,7 @@ use super::expr::FIELD_ACCESS;
 use super::query::filter_by;
 use super::rel::{
     Join, Rel, RelOp, RelRef, Scan, WindowSource, as_input_ref, collect_inputs, conjunction,
-    conjuncts, input_ref, replace_inputs,
+    conjuncts, input_ref, is_updating, replace_inputs,
 };
 use crate::error::Result;
 
@@ -46,6 +46,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
             *right = next(right);
         }
         RelOp::Over(over) => over.input = next(&over.input),
+        RelOp::Rank(rank) => rank.input = next(&rank.input),
         RelOp::Union { inputs } => {
             for input in inputs {
                 *input = next(input);
@@ -53,10 +54,10 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
         }
     }
     Arc::new(Rel {
+        updating: is_updating(&op, rel.updating),
         op,
         columns: rel.columns.clone(),
         window: rel.window,
-        updating: rel.updating,
     })
 }
 
@@ -94,6 +95,13 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
             // Of a partition all rows are there, or none.
             let (below, above) = partition(conditions, |index| over.partition.contains(&index));
             filter_by(with_inputs(rel, vec![push(&over.input, below)]), above)
+        }
+        RelOp::Rank(rank) => {
+            // As above. A condition without columns may be another one each time.
+            let (constant, others) = partition(conditions, |_| false);
+            let (below, above) = partition(others, |index| rank.partition.contains(&index));
+            let above = above.into_iter().chain(constant).collect();
+            filter_by(with_inputs(rel, vec![push(&rank.input, below)]), above)
         }
         RelOp::Union { inputs } => {
             let inputs = inputs
@@ -296,7 +304,7 @@ fn may_merge(lower: &[Expr], filter: Option<&Expr>, upper: &[Expr]) -> bool {
 }
 
 /// A column, a literal or a field of a ROW.
-fn is_cheap(expr: &Expr) -> bool {
+pub(super) fn is_cheap(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) | Expr::Literal(..) => true,
         Expr::ScalarFunction(call) => {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 use super::rel::{
-    Aggregate, Join, JoinShape, Over, OverCall, Rel, RelOp, RelRef, Scan, SortKey, WindowColumns,
-    WindowSource, as_input_ref, collect_inputs, input_ref, replace_inputs,
+    Aggregate, Join, JoinShape, Over, OverCall, Rank, RankEnd, Rel, RelOp, RelRef, Scan, SortKey,
+    WindowColumns, WindowSource, as_input_ref, collect_inputs, input_ref, is_updating,
+    replace_inputs,
 };
 
 type Needed = BTreeSet<usize>;
@@ -82,6 +83,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         }
         RelOp::Join(join) => prune_join(rel, join, needed),
         RelOp::Over(over) => prune_over(rel, over, needed),
+        RelOp::Rank(rank) => prune_rank(rel, rank, needed),
         RelOp::Union { inputs } => {
             let kept: Vec<usize> = needed.iter().copied().collect();
             let inputs = inputs.iter().map(|input| exactly(input, &kept)).collect();
@@ -117,10 +119,10 @@ fn finish(rel: &Rel, op: RelOp, places: Vec<Option<usize>>) -> Pruned {
     kept.sort_by_key(|(place, _)| *place);
     let mut pruned = Pruned {
         rel: Arc::new(Rel {
+            updating: is_updating(&op, rel.updating),
             op,
             columns: kept.into_iter().map(|(_, column)| column).collect(),
             window: None,
-            updating: rel.updating,
         }),
         places,
     };
@@ -381,6 +383,38 @@ fn moved_shape(shape: &JoinShape, left: &Pruned, right: &Pruned) -> JoinShape {
             right: (right.at(r.0), right.at(r.1)),
         },
     }
+}
+
+fn prune_rank(rel: &Rel, rank: &Rank, needed: &Needed) -> Pruned {
+    let width = rank.input.columns.len();
+    let mut below: Needed = needed.range(..width).copied().collect();
+    below.extend(&rank.partition);
+    below.extend(rank.order.iter().map(|key| key.column));
+    if let RankEnd::Column(column) = rank.end {
+        below.insert(column);
+    }
+    let input = prune(&rank.input, &below);
+    let with_rank = rank.with_rank && needed.contains(&width);
+    let mut places = input.places.clone();
+    if rank.with_rank {
+        places.push(with_rank.then_some(input.rel.columns.len()));
+    }
+    let order = rank.order.iter().map(|key| SortKey {
+        column: input.at(key.column),
+        ..*key
+    });
+    let op = RelOp::Rank(Rank {
+        partition: rank.partition.iter().map(|at| input.at(*at)).collect(),
+        order: order.collect(),
+        end: match rank.end {
+            RankEnd::Column(column) => RankEnd::Column(input.at(column)),
+            constant => constant,
+        },
+        with_rank,
+        input: input.rel,
+        ..rank.clone()
+    });
+    finish(rel, op, places)
 }
 
 fn prune_join(rel: &Rel, join: &Join, needed: &Needed) -> Pruned {

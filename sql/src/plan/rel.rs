@@ -14,7 +14,7 @@ use sqlparser::tokenizer::Location;
 use weir_dataflow::types::LogicalField;
 use weir_proto::v1::{JoinKind, WindowKind};
 
-use super::TimeAttribute;
+use super::{TimeAttribute, join, rank};
 use crate::catalog::Table;
 use crate::error::{Result, SqlError};
 
@@ -78,6 +78,7 @@ pub(super) enum RelOp {
     },
     Join(Join),
     Over(Over),
+    Rank(Rank),
     Union {
         inputs: Vec<RelRef>,
     },
@@ -171,6 +172,31 @@ pub(super) struct SortKey {
     pub nulls_first: bool,
 }
 
+/// The rows of each partition whose number by `order` is `start` or more, and the end or less: the input's columns, then the number.
+#[derive(Debug, Clone)]
+pub(super) struct Rank {
+    pub input: RelRef,
+    pub partition: Vec<usize>,
+    pub order: Vec<SortKey>,
+    /// ROW_NUMBER; others are refused when operators are made.
+    pub function: String,
+    /// 1 is the first.
+    pub start: u64,
+    pub end: RankEnd,
+    /// The number is a column.
+    pub with_rank: bool,
+    /// Where it stands in the script.
+    pub place: Location,
+}
+
+/// The last number that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RankEnd {
+    Constant(u64),
+    /// A column of the input.
+    Column(usize),
+}
+
 /// Which rows around the current one a call with OVER sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -232,13 +258,18 @@ pub(super) enum JoinShape {
 }
 
 impl Rel {
-    /// A projection and filter; keeps time attributes and windows of columns that pass unchanged.
+    /// A projection and filter; keeps time attributes and windows of columns that pass unchanged. A filter that bounds a ROW_NUMBER changes
+    /// what the input is.
     pub fn calc(
         input: RelRef,
         filter: Option<Expr>,
         projection: Vec<Expr>,
         columns: Vec<Column>,
     ) -> RelRef {
+        let bounded = filter
+            .as_ref()
+            .and_then(|filter| rank::bound(&input, filter));
+        let (input, filter) = bounded.unwrap_or((input, filter));
         let window = input.window.map(|window| {
             let moved = |column: Option<usize>| {
                 let column = column?;
@@ -282,8 +313,24 @@ impl Rel {
             | RelOp::GroupAggregate { input, .. } => vec![input],
             RelOp::Join(join) => vec![&join.left, &join.right],
             RelOp::Over(over) => vec![&over.input],
+            RelOp::Rank(rank) => vec![&rank.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }
+    }
+}
+
+/// Whether an operation emits updates, now that its inputs do or do not. `known`: what was found before, for those that are the same anyway.
+pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
+    match op {
+        RelOp::Calc { input, .. } | RelOp::WindowAssign { input, .. } => input.updating,
+        RelOp::GroupAggregate {
+            input, aggregates, ..
+        } => input.updating || !aggregates.is_empty(),
+        RelOp::Over(over) => over.input.updating,
+        RelOp::Rank(rank) => rank::is_updating(rank),
+        RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
+        RelOp::Join(join) => join::updates(join),
+        RelOp::Scan(_) | RelOp::WindowAggregate { .. } => known,
     }
 }
 

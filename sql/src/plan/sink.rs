@@ -64,14 +64,6 @@ fn target(table: &Table, insert: &Insert, query: RelRef) -> Result<SinkPlan> {
         &positions,
     )
     .map_err(|error| in_table(table, SqlError::new(error.to_string())))?;
-    if rel.updating && description.accepts == Accepts::InsertOnly {
-        return Err(SqlError::new(format!(
-            "Table sink '{CATALOG}.{DATABASE}.{}' doesn't support consuming update changes which is produced by node {}",
-            table.name,
-            updating_node(&rel)
-        ))
-        .hint("write to a table that takes updates, e.g. of the format 'debezium-json'"));
-    }
     Ok(SinkPlan {
         rel,
         table: table.name.clone(),
@@ -83,6 +75,19 @@ fn target(table: &Table, insert: &Insert, query: RelRef) -> Result<SinkPlan> {
     })
 }
 
+/// Refuses updates that the sink can't take.
+pub(super) fn check_updates(plan: &SinkPlan) -> Result<()> {
+    if !plan.rel.updating || plan.accepts != Accepts::InsertOnly {
+        return Ok(());
+    }
+    Err(SqlError::new(format!(
+        "Table sink '{CATALOG}.{DATABASE}.{}' doesn't support consuming update changes which is produced by node {}",
+        plan.table,
+        updating_node(&plan.rel)
+    ))
+    .hint("write to a table that takes updates, e.g. of the format 'debezium-json'"))
+}
+
 /// The first operation from the sink that makes updates of insertions.
 fn updating_node(rel: &Rel) -> String {
     let below = rel.inputs().into_iter().find(|input| input.updating);
@@ -92,6 +97,15 @@ fn updating_node(rel: &Rel) -> String {
                 "GroupAggregate(groupBy=[{}])",
                 super::text::names(keys, &input.columns)
             )
+        }
+        (RelOp::Rank(rank), _) => {
+            let keys = super::text::names(&rank.partition, &rank.input.columns);
+            match super::rank::kind(rank) {
+                super::rank::RankKind::Deduplicate { .. } => {
+                    format!("Deduplicate(keep=[LastRow], key=[{keys}])")
+                }
+                _ => format!("Rank(rankType=[{}], partitionBy=[{keys}])", rank.function),
+            }
         }
         (RelOp::Scan(scan), _) => format!("TableSourceScan(table=[{}])", scan.table.name),
         (_, Some(below)) => updating_node(below),

@@ -135,6 +135,8 @@ pub fn is_stateful(operator: &v1::Operator) -> bool {
                 | Kind::WindowJoin(_)
                 | Kind::Join(_)
                 | Kind::OverAggregate(_)
+                | Kind::Deduplicate(_)
+                | Kind::Rank(_)
         )
     )
 }
