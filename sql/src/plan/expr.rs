@@ -49,7 +49,7 @@ impl<'a> Analyzer<'a> {
             aggregates: None,
             overs: None,
             clause,
-            schema: expr_schema(&scope.row())?,
+            schema: expr_schema(&scope.row_in_sight())?,
         })
     }
 
@@ -213,6 +213,15 @@ impl<'a> Analyzer<'a> {
                 Operator::IsNotDistinctFrom,
                 self.raw(right)?,
             ),
+            E::InSubquery { .. } | E::Exists { .. } | E::Subquery(_)
+                if self.scope.subqueries.iter().any(|(known, _)| known == expr) =>
+            {
+                let mut known = self.scope.subqueries.iter();
+                match known.find(|(known, _)| known == expr) {
+                    Some((_, value)) => value.clone(),
+                    None => return Err(unsupported(expr)),
+                }
+            }
             E::InSubquery { .. } => return Err(SqlError::unsupported("IN (SELECT ...)").at(expr)),
             E::Exists { .. } => return Err(SqlError::unsupported("EXISTS").at(expr)),
             E::Subquery(_) => {
@@ -231,7 +240,7 @@ impl<'a> Analyzer<'a> {
 
     /// A column, a field of a ROW column, or one of the functions that are written like a name (CURRENT_TIMESTAMP).
     fn name(&mut self, names: &[ast::Ident], expr: &ast::Expr) -> Result<Expr> {
-        match self.scope.resolve(names) {
+        match self.scope.resolve_in_sight(names) {
             Ok((index, fields)) => {
                 let mut value = input_ref(index);
                 for field in fields {

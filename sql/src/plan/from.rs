@@ -11,9 +11,12 @@ use weir_proto::v1::{JoinKind, WindowKind};
 
 use super::expr::Analyzer;
 use super::query::{Planner, filter_by, rename};
-use super::rel::{Column, Rel, RelOp, RelRef, Window, WindowColumns, collect_inputs, conjuncts};
+use super::rel::{
+    Column, Rel, RelOp, RelRef, Window, WindowColumns, collect_inputs, conjuncts, input_ref,
+    replace_inputs,
+};
 use super::scope::Scope;
-use super::{TimeAttribute, join, scan, values};
+use super::{TimeAttribute, join, scan, subquery, values};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
@@ -36,10 +39,45 @@ impl Planner<'_> {
         tables: &[TableWithJoins],
         selection: Option<&sqlparser::ast::Expr>,
     ) -> Result<Named> {
+        let outer = self.outer.take().map(Arc::new);
+        let (with_subqueries, plain): (Vec<_>, Vec<_>) = selection
+            .into_iter()
+            .flat_map(subquery::conjuncts)
+            .partition(|condition| subquery::has_subquery(condition));
+        let (mut named, conditions) = self.joined(tables, &plain, outer)?;
+        // Conditions that speak of the query around are the subquery's to join by.
+        let width = named.1.columns.len();
+        let (mine, mut correlated): (Vec<_>, Vec<_>) = conditions
+            .into_iter()
+            .partition(|condition| reads_below(condition, width));
+        named.0 = filter_by(named.0, mine);
+        for condition in with_subqueries {
+            named = self.filter_with_subqueries(named, condition)?;
+        }
+        let more = named.1.columns.len() - width;
+        for condition in &mut correlated {
+            *condition = replace_inputs(condition, |index| match index < width {
+                true => input_ref(index),
+                false => input_ref(index + more),
+            });
+        }
+        self.correlated = correlated;
+        Ok(named)
+    }
+
+    /// All tables of FROM, joined; and the conditions that no join has taken.
+    fn joined(
+        &mut self,
+        tables: &[TableWithJoins],
+        selection: &[&sqlparser::ast::Expr],
+        outer: Option<Arc<Scope>>,
+    ) -> Result<(Named, Vec<Expr>)> {
         let Some((first, others)) = tables.split_first() else {
-            let nothing = Scope::of_relation(None, &[]);
+            let mut nothing = Scope::of_relation(None, &[]);
+            nothing.outer = outer;
             let conditions = where_conditions(selection, &nothing)?;
-            return Ok((filter_by(values::one_row()?, conditions), nothing));
+            nothing.outer = None;
+            return Ok(((values::one_row()?, nothing), conditions));
         };
         let (rel, scope) = self.relation(&first.relation)?;
         let mut joined = Joined { rel, scope };
@@ -57,10 +95,6 @@ impl Planner<'_> {
             later.extend(joins.map(|join| (&join.relation, Some(&join.join_operator))));
         }
         refuse_global(tables)?;
-        if later.is_empty() {
-            let conditions = where_conditions(selection, &joined.scope)?;
-            return Ok((filter_by(joined.rel, conditions), joined.scope));
-        }
         let mut planned = Vec::with_capacity(later.len());
         for (factor, operator) in later {
             let (rel, scope) = self.relation(factor)?;
@@ -70,13 +104,14 @@ impl Planner<'_> {
         for (_, scope, ..) in &planned {
             append(&mut whole, scope)?;
         }
+        whole.outer = outer;
         let mut conditions = where_conditions(selection, &whole)?;
         for (rel, scope, operator, factor) in planned {
             joined = self
                 .join(joined, (rel, scope), operator, &mut conditions)
                 .map_err(|error| error.at(factor))?;
         }
-        Ok((filter_by(joined.rel, conditions), joined.scope))
+        Ok(((joined.rel, joined.scope), conditions))
     }
 
     /// One join. Of the WHERE's conditions an inner join takes those that speak of its columns only.
@@ -228,12 +263,14 @@ fn refuse_global(tables: &[TableWithJoins]) -> Result<()> {
     }
 }
 
-fn where_conditions(selection: Option<&sqlparser::ast::Expr>, scope: &Scope) -> Result<Vec<Expr>> {
-    let Some(selection) = selection else {
-        return Ok(Vec::new());
-    };
-    let condition = Analyzer::new(scope, "WHERE")?.condition(selection)?;
-    Ok(conjuncts(&condition))
+fn where_conditions(selection: &[&sqlparser::ast::Expr], scope: &Scope) -> Result<Vec<Expr>> {
+    let mut conditions = Vec::new();
+    for condition in selection {
+        conditions.extend(conjuncts(
+            &Analyzer::new(scope, "WHERE")?.condition(condition)?,
+        ));
+    }
+    Ok(conditions)
 }
 
 fn reads_below(expr: &Expr, width: usize) -> bool {

@@ -30,6 +30,7 @@ mod scope;
 mod select_aggregate;
 mod share;
 mod sink;
+mod subquery;
 mod text;
 mod values;
 

@@ -28,6 +28,10 @@ pub(super) struct Planner<'a> {
     /// WITH: the innermost scope last.
     ctes: Vec<HashMap<String, RelRef>>,
     depth: usize,
+    /// Set for the FROM of a subquery: what its WHERE can name of the query around.
+    pub(super) outer: Option<Scope>,
+    /// The conditions of the last FROM that do, over its columns ++ those of the query around.
+    pub(super) correlated: Vec<Expr>,
 }
 
 /// An expression of a SELECT list with the name of its column.
@@ -48,6 +52,8 @@ impl<'a> Planner<'a> {
             catalog,
             ctes: Vec::new(),
             depth: 0,
+            outer: None,
+            correlated: Vec::new(),
         }
     }
 
@@ -143,6 +149,12 @@ impl<'a> Planner<'a> {
             GroupByExpr::All(_) => return Err(SqlError::unsupported("GROUP BY ALL").at(select)),
         };
         let items = expand(&select.projection, &scope)?;
+        let (mut input, mut scope) = (input, scope);
+        for item in &items {
+            if let SelectValue::Written(written) = &item.expr {
+                (input, scope) = self.join_subqueries((input, scope), written)?;
+            }
+        }
         let rel = match select_aggregate::plan(&input, &scope, &items, group_by, select)? {
             Some(aggregated) => aggregated,
             None => {
@@ -178,7 +190,7 @@ fn refuse_query_clauses(query: &Query) -> Result<()> {
     Ok(())
 }
 
-fn refuse_select_clauses(select: &Select) -> Result<()> {
+pub(super) fn refuse_select_clauses(select: &Select) -> Result<()> {
     let hints = hints::of_select(select)?;
     if !hints.state_ttl_ms.is_empty() {
         return Err(SqlError::unsupported("the hint STATE_TTL").at(select));
@@ -204,7 +216,7 @@ fn refuse_select_clauses(select: &Select) -> Result<()> {
 }
 
 /// The SELECT list with its wildcards written out.
-fn expand(items: &[SelectItem], scope: &Scope) -> Result<Vec<SelectExpr>> {
+pub(super) fn expand(items: &[SelectItem], scope: &Scope) -> Result<Vec<SelectExpr>> {
     let mut expanded = Vec::with_capacity(items.len());
     for item in items {
         match item {
@@ -255,6 +267,7 @@ fn wildcard(scope: &Scope, qualifier: Option<&str>) -> Vec<SelectExpr> {
         .columns
         .iter()
         .enumerate()
+        .filter(|(_, entry)| !entry.hidden)
         .filter(|(_, entry)| qualifier.is_none() || entry.qualifier.as_deref() == qualifier)
         .map(|(index, entry)| SelectExpr {
             name: entry.column.name.clone(),

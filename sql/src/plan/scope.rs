@@ -1,6 +1,9 @@
 //! The names that an expression can use, and what they stand for.
 
-use sqlparser::ast::Ident;
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+use sqlparser::ast::{self, Ident};
 
 use super::rel::Column;
 use crate::error::{Result, SqlError};
@@ -10,6 +13,10 @@ use crate::statement::{CATALOG, DATABASE};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
     pub columns: Vec<ScopeColumn>,
+    /// What the query around a subquery can name: columns behind `columns`.
+    pub outer: Option<Arc<Scope>>,
+    /// Subqueries that are joined, with what stands for each.
+    pub subqueries: Vec<(ast::Expr, Expr)>,
 }
 
 /// A column under the name of its relation.
@@ -18,6 +25,19 @@ pub(super) struct ScopeColumn {
     /// Alias or name of the table; none for a subquery without alias.
     pub qualifier: Option<String>,
     pub column: Column,
+    /// It has no name: what a subquery was joined with.
+    pub hidden: bool,
+}
+
+impl ScopeColumn {
+    /// One without a name.
+    pub fn hidden(column: Column) -> Self {
+        Self {
+            qualifier: None,
+            column,
+            hidden: true,
+        }
+    }
 }
 
 impl Scope {
@@ -26,9 +46,11 @@ impl Scope {
         let columns = columns.iter().map(|column| ScopeColumn {
             qualifier: qualifier.map(str::to_owned),
             column: column.clone(),
+            hidden: false,
         });
         Self {
             columns: columns.collect(),
+            ..Self::default()
         }
     }
 
@@ -38,6 +60,25 @@ impl Scope {
             .iter()
             .map(|entry| entry.column.clone())
             .collect()
+    }
+
+    /// The columns, then those of the query around.
+    pub fn row_in_sight(&self) -> Vec<Column> {
+        let mut row = self.row();
+        row.extend(self.outer.iter().flat_map(|outer| outer.row()));
+        row
+    }
+
+    /// As [`Self::resolve`], in the query around if it is not here.
+    pub fn resolve_in_sight<'n>(&self, names: &'n [Ident]) -> Result<(usize, &'n [Ident])> {
+        let here = self.resolve(names);
+        match (&here, &self.outer) {
+            (Err(_), Some(outer)) => match outer.resolve(names) {
+                Ok((index, fields)) => Ok((self.columns.len() + index, fields)),
+                Err(_) => here,
+            },
+            _ => here,
+        }
     }
 
     /// What a dotted name stands for: a column, and the names of nested fields that are left.
@@ -111,7 +152,7 @@ impl Scope {
         let mut found = None;
         for (index, entry) in self.columns.iter().enumerate() {
             let here = qualifier.is_none() || entry.qualifier.as_deref() == qualifier;
-            if !here || entry.column.name != name.value {
+            if !here || entry.hidden || entry.column.name != name.value {
                 continue;
             }
             if found.replace(index).is_some() {
