@@ -22,3 +22,8 @@ mod type_text;
 mod value;
 
 pub use error::{ExprError, Result};
+
+/// Whether `table.local-time-zone` can have the value: "UTC", "Europe/Berlin", "GMT+08:00".
+pub fn is_time_zone(name: &str) -> bool {
+    value::zone::Zone::parse(name).is_some()
+}

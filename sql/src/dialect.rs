@@ -7,6 +7,7 @@
 //! | `TABLE bid [PARTITION BY a]` as an argument | see [`crate::tvf`]; [`crate::tvf::window_tvf`] takes the whole call apart |
 //! | `CAST(x AS type)`, `TRY_CAST(x AS type)` | [`Expr::Cast`] whose type is [`DataType::Custom`]; [`crate::parse::types::cast_type`] gives it back |
 //! | `MAP['a', 1]` | a call of the function `MAP` |
+//! | `JSON_VALUE(x, y RETURNING INT)`, `IS JSON` and the like | see [`crate::parse::forms`] |
 //!
 //! Everything else is sqlparser's own: `ROW(1, 2)` and `TIMESTAMPDIFF(DAY, a, b)` are calls, `EXTRACT`, `FLOOR(x TO DAY)`, `POSITION`,
 //! `TRIM`, `OVERLAY`, `INTERVAL` have their own kinds of expression, `DATE '2020-01-01'` is [`Expr::TypedString`], `a.b.c` is
@@ -21,8 +22,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token};
 
-use crate::parse::types;
 use crate::parse::words::{self, is_word_at};
+use crate::parse::{forms, types};
 
 /// Names keep their case; only backticks quote them.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +81,7 @@ impl Dialect for FlinkDialect {
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let word = match &parser.peek_token_ref().token {
+            Token::LParen => return forms::difference(parser),
             Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
             _ => return None,
         };
@@ -89,8 +91,17 @@ impl Dialect for FlinkDialect {
             ("TRY_CAST", Token::LParen) => Some(cast(parser, CastKind::TryCast)),
             ("MAP", Token::LBracket) => Some(map_literal(parser)),
             ("TABLE", Token::Word(_)) => Some(table_argument(parser)),
-            _ => None,
+            (word, next) => forms::prefix(parser, word, &next),
         }
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        operand: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        forms::infix(self, parser, operand)
     }
 }
 

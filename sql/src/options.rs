@@ -127,6 +127,12 @@ impl SessionOptions {
         self.millis("table.exec.state.ttl").unwrap_or(0)
     }
 
+    /// 'table.local-time-zone', if it is not UTC.
+    pub fn time_zone(&self) -> Option<&str> {
+        self.get("table.local-time-zone")
+            .filter(|zone| *zone != "UTC")
+    }
+
     /// 'table.exec.source.idle-timeout' in milliseconds; 0: never idle.
     pub fn idle_timeout_ms(&self) -> u64 {
         self.millis("table.exec.source.idle-timeout").unwrap_or(0)

@@ -102,8 +102,11 @@ impl Session {
     /// # Errors
     /// What is wrong with it, with its place in the script. The session is then as before.
     pub fn execute(&mut self, statement: &Spanned) -> Result<StatementResult> {
-        stack::with_large(|| self.execute_here(&statement.statement))?
-            .map_err(|error| error.at_location(statement.start))
+        let zone = self.options.time_zone().map(str::to_owned);
+        stack::with_large(|| {
+            plan::zone::with(zone.as_deref(), || self.execute_here(&statement.statement))
+        })?
+        .map_err(|error| error.at_location(statement.start))
     }
 
     fn execute_here(&mut self, statement: &Statement) -> Result<StatementResult> {

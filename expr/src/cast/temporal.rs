@@ -10,7 +10,7 @@ use arrow::datatypes::{
 use datafusion_common::{Result, exec_err};
 use weir_dataflow::types::LogicalType;
 
-use crate::value::calendar::Point;
+use crate::value::calendar::{MILLIS_PER_DAY, Point};
 use crate::value::zone::Zone;
 
 use LogicalType as T;
@@ -88,6 +88,23 @@ pub(crate) fn from_points(
     })
 }
 
+/// Flink cuts milliseconds off towards 1970, so what lies before it moves forward.
+fn before_epoch(point: Point, from: &LogicalType, to: &LogicalType) -> Point {
+    let unit_ms = match (from, to) {
+        (T::Timestamp(_), T::Date) => MILLIS_PER_DAY,
+        (
+            T::Timestamp(_) | T::TimestampLtz(_),
+            T::Timestamp(p @ 0..3) | T::TimestampLtz(p @ 0..3),
+        ) => 10i64.pow(3 - u32::from(*p)),
+        _ => return point,
+    };
+    let millis = point.millis();
+    if millis >= 0 || millis % unit_ms == 0 {
+        return point;
+    }
+    Point::from_units(millis - millis % unit_ms, 1000)
+}
+
 pub(super) fn cast(
     array: &ArrayRef,
     from: &LogicalType,
@@ -97,7 +114,7 @@ pub(super) fn cast(
     let zoned = |t: &LogicalType| matches!(t, T::TimestampLtz(_));
     let read = points(array.as_ref())?;
     from_points(array.len(), to, |row| {
-        let point = read(row)?;
+        let point = before_epoch(read(row)?, from, to);
         Some(match (zoned(from), zoned(to)) {
             (true, false) => zone.local(point),
             (false, true) => zone.instant(point),

@@ -143,7 +143,7 @@ fn temporal_writer<'a>(array: &'a dyn Array, from: &LogicalType, zone: Zone) -> 
         }),
         T::Time(precision) => Box::new(move |row, out| {
             if let Some(point) = read(row) {
-                calendar::write_time(out, point.nanos, precision);
+                calendar::write_short_time(out, point.nanos, precision);
             }
         }),
         T::TimestampLtz(precision) => Box::new(move |row, out| {

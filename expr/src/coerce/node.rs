@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::{Between, Case, InList, Like, ScalarFunction};
 use datafusion_expr::{Expr, Operator};
-use weir_dataflow::types::LogicalType;
+use weir_dataflow::types::{LogicalField, LogicalType};
 
-use super::types::{common_type, comparison_type};
+use super::types::{common_type, comparison_type, is_text};
 use super::{Coercer, binary, function_call, literal, plain_cast, type_of};
 use crate::cast::is_plain_widening;
 use crate::error::{ExprError, Result};
@@ -99,8 +99,10 @@ impl Coercer {
         let arguments = args
             .iter()
             .map(|arg| {
+                let field = type_of(arg, schema)?;
                 Ok(Argument {
-                    logical_type: type_of(arg, schema)?.logical_type,
+                    logical_type: field.logical_type,
+                    nullable: field.nullable,
                     literal: match arg {
                         Expr::Literal(value, _) => Some(value),
                         _ => None,
@@ -108,26 +110,58 @@ impl Coercer {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let (params, _) = function.resolve(&arguments)?;
         let name = function.name();
+        if name == "TYPEOF" {
+            return self.type_text(&args, schema);
+        }
+        let (params, returns) = function.resolve(&arguments)?;
         let args = args
             .into_iter()
             .zip(&params)
             .map(|(arg, param)| match param {
                 LogicalType::Null => Ok(arg),
+                // A text that is no timestamp has no format: Flink gives NULL.
+                LogicalType::Timestamp(_) if name == "DATE_FORMAT" => {
+                    self.timestamp_of_text(arg, param, schema)
+                }
                 _ => self.cast_to(arg, param, schema),
             })
             .map(|arg| self.local(name, arg?, schema))
             .collect::<Result<Vec<_>>>()?;
         match name {
-            "COALESCE" | "IFNULL" if !args.iter().skip(1).all(is_at_hand) => Ok(coalesce(args)),
-            "IF" => Ok(if_else(args)),
+            "COALESCE" | "IFNULL" if !args.iter().skip(1).all(is_at_hand) => {
+                Ok(exactly(coalesce(args), &returns))
+            }
+            "IF" => Ok(exactly(if_else(args), &returns)),
             "NULLIF" => self.null_if(args, schema),
             _ => Ok(Expr::ScalarFunction(ScalarFunction {
                 func: call.func,
                 args: self.with_zone(name, args),
             })),
         }
+    }
+
+    fn timestamp_of_text(
+        &self,
+        arg: Expr,
+        target: &LogicalType,
+        schema: &DFSchema,
+    ) -> Result<Expr> {
+        if !is_text(&type_of(&arg, schema)?.logical_type) {
+            return self.cast_to(arg, target, schema);
+        }
+        let pattern = ScalarValue::Utf8(Some("yyyy-MM-dd HH:mm:ss".to_owned()));
+        let pattern = Expr::Literal(pattern, None);
+        self.function_of("__read_timestamp", vec![arg, pattern], schema)
+    }
+
+    /// TYPEOF is known as soon as the expression is, with its NOT NULL.
+    fn type_text(&self, args: &[Expr], schema: &DFSchema) -> Result<Expr> {
+        let [value] = args else {
+            return Err(ExprError::Type("TYPEOF takes one argument".to_owned()));
+        };
+        let text = type_of(value, schema)?.to_string();
+        Ok(Expr::Literal(ScalarValue::Utf8(Some(text)), None))
     }
 
     /// Fields of a TIMESTAMP_LTZ are those of the session's local time.
@@ -164,12 +198,14 @@ impl Coercer {
         };
         let text = |text: &str| Expr::Literal(ScalarValue::Utf8(Some(text.to_owned())), None);
         match (function, args.len()) {
-            ("LOCALTIMESTAMP" | "LOCALTIME" | "CURRENT_DATE", 0) => args.push(text(zone)),
+            ("LOCALTIMESTAMP" | "LOCALTIME" | "CURRENT_TIME" | "CURRENT_DATE", 0) => {
+                args.push(text(zone))
+            }
             ("FROM_UNIXTIME" | "UNIX_TIMESTAMP", 1) => {
                 args.push(text("yyyy-MM-dd HH:mm:ss"));
                 args.push(text(zone));
             }
-            ("FROM_UNIXTIME" | "UNIX_TIMESTAMP", 2) => args.push(text(zone)),
+            ("FROM_UNIXTIME" | "UNIX_TIMESTAMP" | "FLOOR" | "CEIL", 2) => args.push(text(zone)),
             _ => {}
         }
         args
@@ -182,7 +218,7 @@ impl Coercer {
         let target = type_of(&value, schema)?.logical_type;
         let equal = self.binary(value.clone(), Operator::Eq, other, schema)?;
         let null = self.cast_to(Expr::Literal(ScalarValue::Null, None), &target, schema)?;
-        Ok(case_of(vec![(equal, null)], Some(value)))
+        Ok(exactly(case_of(vec![(equal, null)], Some(value)), &target))
     }
 
     fn like(&self, function: &str, like: Like, schema: &DFSchema) -> Result<Expr> {
@@ -269,12 +305,22 @@ impl Coercer {
             Some(otherwise) => Some(Box::new(self.cast_to(*otherwise, &result, schema)?)),
             None => None,
         };
-        Ok(Expr::Case(Case {
+        let case = Expr::Case(Case {
             expr: None,
             when_then_expr: branches,
             else_expr,
-        }))
+        });
+        Ok(exactly(case, &result))
     }
+}
+
+/// DataFusion gives a CASE the Arrow type of its branches; where that does not tell the type, a cast that changes no value does.
+fn exactly(case: Expr, logical_type: &LogicalType) -> Expr {
+    let field = LogicalField::nullable(logical_type.clone()).to_field("");
+    if field.metadata().is_empty() || !matches!(case, Expr::Case(_)) {
+        return case;
+    }
+    plain_cast(case, logical_type)
 }
 
 fn case_of(branches: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {

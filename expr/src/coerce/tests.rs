@@ -149,7 +149,7 @@ fn casts_as_in_flink() {
             "2020-01-01 10:00:00.120000",
         ),
         (date("2020-01-01"), STRING, "2020-01-01"),
-        (of("10:00:00.5", T::Time(3)), STRING, "10:00:00.500"),
+        (of("10:00:00.5", T::Time(3)), STRING, "10:00:00.5"),
         ("abcdef".into(), T::VarChar(3), "abc"),
         ("ab".into(), T::Char(4), "ab  "),
         (12345.into(), T::VarChar(3), "123"),

@@ -216,9 +216,6 @@ pub fn temporal_result(left: &LogicalType, right: &LogicalType) -> Option<Logica
         return None;
     }
     Some(match point {
-        // A day-time interval has milliseconds, so the result has at least as many digits.
-        T::Timestamp(p) if *interval == T::IntervalDayTime => T::Timestamp((*p).max(3)),
-        T::TimestampLtz(p) if *interval == T::IntervalDayTime => T::TimestampLtz((*p).max(3)),
         T::Date | T::Time(_) | T::Timestamp(_) | T::TimestampLtz(_) => point.clone(),
         _ => return None,
     })

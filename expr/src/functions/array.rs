@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::row::{Row, RowConverter, Rows, SortField};
 use datafusion_common::{Result, internal_datafusion_err, internal_err};
 use std::ops::Range;
-use weir_dataflow::types::LogicalType;
+use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::call::{Call, booleans, numbers, put, texts};
 use super::function::Function;
@@ -32,10 +32,10 @@ pub(super) fn functions() -> Vec<Function> {
     vec![
         Function::new("ARRAY_CONTAINS", ELEMENT, T::Boolean, contains),
         Function::new("ARRAY_POSITION", ELEMENT, T::Int, position),
-        Function::new("ARRAY_APPEND", ELEMENT, same.clone(), |call| {
+        Function::new("ARRAY_APPEND", ELEMENT, Returns::Rule(longer), |call| {
             insert(call, true)
         }),
-        Function::new("ARRAY_PREPEND", ELEMENT, same.clone(), |call| {
+        Function::new("ARRAY_PREPEND", ELEMENT, Returns::Rule(longer), |call| {
             insert(call, false)
         }),
         Function::new("ARRAY_REMOVE", ELEMENT, same.clone(), remove),
@@ -202,6 +202,17 @@ fn position(call: &Call) -> Result<ArrayRef> {
             .list(0, row)?
             .position(|place| pool.row(place) == wanted);
         Some(found.map_or(0, |index| index as i32 + 1))
+    })
+}
+
+/// With an element more, which may be NULL.
+fn longer(arguments: &[Argument]) -> Result<LogicalType> {
+    Ok(match &arguments[0].logical_type {
+        LogicalType::Array(element) => LogicalType::Array(Box::new(LogicalField {
+            logical_type: element.logical_type.clone(),
+            nullable: element.nullable || arguments[1].nullable,
+        })),
+        other => other.clone(),
     })
 }
 

@@ -2,13 +2,11 @@
 //! are not taken; they are here for their names and types.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, make_comparator};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{SortOptions, interleave, is_null};
 use datafusion_common::{Result, internal_err};
-use weir_dataflow::types::LogicalType;
 
 use super::call::Call;
 use super::function::Function;
@@ -43,12 +41,12 @@ pub(super) fn functions() -> Vec<Function> {
         })
         .variadic()
         .strict(),
-        Function::new("TYPEOF", &[Param::Any, Param::Boolean], STRING, type_of).optional(1),
+        Function::new("TYPEOF", &[Param::Any], STRING, rewritten),
     ]
 }
 
 fn rewritten(_: &Call) -> Result<ArrayRef> {
-    internal_err!("NULLIF and IF are CASE after coercion")
+    internal_err!("NULLIF, IF and TYPEOF are something else after coercion")
 }
 
 /// Only where the arguments behind the first cost nothing; coercion makes all others a CASE.
@@ -95,15 +93,6 @@ fn extreme(call: &Call, wanted: Ordering) -> Result<ArrayRef> {
         return Ok(arrow::array::new_empty_array(&call.returns));
     }
     Ok(interleave(&arrays, &places)?)
-}
-
-fn type_of(call: &Call) -> Result<ArrayRef> {
-    let field = arrow::datatypes::Field::new("", call.data_type(0)?.clone(), true);
-    let text = LogicalType::from_field(&field).map(|found| found.to_string());
-    Ok(Arc::new(arrow::array::StringArray::from(vec![
-        text;
-        call.rows
-    ])))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, StringBuilder};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type, Int64Type};
 use arrow::datatypes::{TimeUnit, TimestampMillisecondType};
 use datafusion_common::{Result, exec_err, plan_err};
 use lru::LruCache;
@@ -35,6 +35,12 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("DATE_FORMAT", FORMAT, STRING, date_format),
         Function::new("TO_DATE", ONE_OR_TWO, T::Date, to_date).optional(1),
         Function::new("TO_TIMESTAMP", ONE_OR_TWO, T::Timestamp(3), to_timestamp).optional(1),
+        Function::new("__read_timestamp", ONE_OR_TWO, T::Timestamp(3), |call| {
+            let (text, pattern) = (call.text(0)?, compile(call.literal(1)?));
+            from_points(call.rows, &T::Timestamp(3), |row| {
+                pattern.as_ref()?.read(text.get(row)?)
+            })
+        }),
         Function::new(
             "TO_TIMESTAMP_LTZ",
             &[Param::TextOrNumeric, Param::Any, Param::Text],
@@ -93,6 +99,14 @@ impl<'a> Patterns<'a> {
         }
     }
 
+    /// For reading texts, where what is no pattern only never fits.
+    fn to_read(text: Option<Text<'a>>, default: &str) -> Result<Self> {
+        match Self::new(text, default) {
+            Err(_) => Ok(Self::One(None)),
+            patterns => patterns,
+        }
+    }
+
     fn get(&self, row: usize) -> Option<Rc<Pattern>> {
         match self {
             Self::One(pattern) => pattern.clone(),
@@ -142,17 +156,15 @@ fn format_granules(call: &Call, pattern: &Pattern, granule: i64) -> Result<Array
     Ok(std::sync::Arc::new(builder.finish()))
 }
 
-/// Without a pattern the default forms, else exactly the pattern.
+/// The default forms; with a pattern first the pattern, and those only if it does not fit.
 fn read_text(text: &str, pattern: Option<&Pattern>) -> Option<Point> {
-    match pattern {
-        None => calendar::parse_timestamp(text.trim()),
-        Some(pattern) => pattern.read(text),
-    }
+    let read = pattern.and_then(|pattern| pattern.read(text));
+    read.or_else(|| calendar::parse_full_timestamp(text.trim()))
 }
 
 fn to_date(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
-    let patterns = Patterns::new(call.optional_text(1)?, "yyyy-MM-dd")?;
+    let patterns = Patterns::to_read(call.optional_text(1)?, "yyyy-MM-dd")?;
     let plain = call.len() == 1;
     numbers::<Date32Type>(call.rows, |row| {
         let text = text.get(row)?;
@@ -160,7 +172,7 @@ fn to_date(call: &Call) -> Result<ArrayRef> {
             let date = text.trim().split([' ', 'T']).next()?;
             calendar::parse_date(date)?
         } else {
-            patterns.get(row)?.read(text)?.day
+            read_text(text, Some(&*patterns.get(row)?))?.day
         };
         i32::try_from(day).ok()
     })
@@ -168,7 +180,7 @@ fn to_date(call: &Call) -> Result<ArrayRef> {
 
 fn to_timestamp(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
-    let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
+    let patterns = Patterns::to_read(call.optional_text(1)?, DEFAULT)?;
     let plain = call.len() == 1;
     from_points(call.rows, &T::Timestamp(3), |row| {
         let text = text.get(row)?;
@@ -187,13 +199,11 @@ fn ltz_result(arguments: &[Argument]) -> Result<LogicalType> {
         return Ok(T::TimestampLtz(3));
     }
     match arguments.get(1).map(|precision| precision.integer()) {
-        None | Some(Some(0 | 3)) => Ok(T::TimestampLtz(3)),
+        None | Some(None) => Ok(T::TimestampLtz(3)),
+        Some(Some(precision @ 0..=9)) => Ok(T::TimestampLtz(precision.max(3) as u8)),
         Some(Some(other)) => {
-            plan_err!(
-                "TO_TIMESTAMP_LTZ takes the precision 0 (seconds) or 3 (milliseconds), not {other}"
-            )
+            plan_err!("TO_TIMESTAMP_LTZ takes a precision from 0 to 9, not {other}")
         }
-        Some(None) => Ok(T::TimestampLtz(3)),
     }
 }
 
@@ -205,58 +215,42 @@ fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
         1 => None,
         _ => Some(arrow::compute::cast(&call.array(1)?, &DataType::Int32)?),
     };
-    let seconds = |row: usize| match &precision {
-        None => Some(false),
+    // Units in a second.
+    let scale = |row: usize| match &precision {
+        None => Some(1000),
         Some(array) => {
             let array = arrow::array::AsArray::as_primitive::<Int32Type>(array);
-            array.is_valid(row).then(|| array.value(row) == 0)
+            let digits = array.is_valid(row).then(|| array.value(row))?;
+            10i64.checked_pow(u32::try_from(digits).ok()?)
         }
     };
-    let millis: Box<dyn Fn(usize, bool) -> Option<i64>> = match call.data_type(0)?.clone() {
-        DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => {
-            let doubles = doubles(&call.array(0)?)?;
-            Box::new(move |row, seconds| {
-                let doubles = arrow::array::AsArray::as_primitive::<Float64Type>(&doubles);
-                let factor = if seconds { 1000.0 } else { 1.0 };
-                doubles
-                    .is_valid(row)
-                    .then(|| (doubles.value(row) * factor) as i64)
-            })
-        }
-        _ => {
-            let longs = arrow::compute::cast(&call.array(0)?, &DataType::Int64)?;
-            Box::new(move |row, seconds| {
-                let longs = arrow::array::AsArray::as_primitive::<Int64Type>(&longs);
-                if longs.is_null(row) {
-                    return None;
-                }
-                longs.value(row).checked_mul(if seconds { 1000 } else { 1 })
-            })
-        }
+    let target = match call.returns {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => T::TimestampLtz(6),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => T::TimestampLtz(9),
+        _ => T::TimestampLtz(3),
     };
-    from_points(call.rows, &T::TimestampLtz(3), |row| {
-        Some(Point::from_units(millis(row, seconds(row)?)?, 1000))
-    })
-}
-
-fn doubles(array: &ArrayRef) -> Result<ArrayRef> {
-    Ok(match array.data_type() {
-        DataType::Decimal128(_, scale) => {
-            let scale = *scale;
-            let decimals = arrow::array::AsArray::as_primitive::<Decimal128Type>(array);
-            std::sync::Arc::new(
-                decimals
-                    .unary::<_, Float64Type>(|value| crate::value::decimal::to_f64(value, scale)),
-            )
-        }
-        _ => arrow::compute::cast(array, &DataType::Float64)?,
+    if matches!(call.data_type(0)?, DataType::Float32 | DataType::Float64) {
+        let doubles = arrow::compute::cast(&call.array(0)?, &DataType::Float64)?;
+        let doubles = arrow::array::AsArray::as_primitive::<Float64Type>(&doubles);
+        return from_points(call.rows, &target, |row| {
+            let value = doubles.is_valid(row).then(|| doubles.value(row))?;
+            // Flink has milliseconds of a floating point number, of an integer what its precision says.
+            let millis = value * 1000.0 / scale(row)? as f64;
+            Some(Point::from_units(millis as i64, 1000))
+        });
+    }
+    let longs = arrow::compute::cast(&call.array(0)?, &DataType::Int64)?;
+    let longs = arrow::array::AsArray::as_primitive::<Int64Type>(&longs);
+    from_points(call.rows, &target, |row| {
+        let value = longs.is_valid(row).then(|| longs.value(row))?;
+        Some(Point::from_units(value, scale(row)?))
     })
 }
 
 /// TO_TIMESTAMP_LTZ(text[, pattern[, zone]])
 fn text_to_ltz(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
-    let patterns = Patterns::new(call.optional_text(1)?, "yyyy-MM-dd HH:mm:ss.SSS")?;
+    let patterns = Patterns::to_read(call.optional_text(1)?, "yyyy-MM-dd HH:mm:ss.SSS")?;
     let zones = call.optional_text(2)?;
     let plain = call.len() == 1;
     from_points(call.rows, &T::TimestampLtz(3), |row| {
@@ -299,15 +293,15 @@ fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
         return numbers::<Int64Type>(call.rows, |_| Some(seconds));
     }
     let text = call.text(0)?;
-    let patterns = Patterns::new(call.optional_text(1)?, DEFAULT)?;
+    let patterns = Patterns::to_read(call.optional_text(1)?, DEFAULT)?;
     let zone = session_zone(call.optional_text(2)?)?;
     let plain = call.len() == 1;
     numbers::<Int64Type>(call.rows, |row| {
         let text = text.get(row)?;
-        let point = if plain {
-            read_text(text, None)
-        } else {
-            read_text(text, Some(&*patterns.get(row)?))
+        let point = match patterns.get(row)?.read(text) {
+            // The default pattern stops at the seconds.
+            None if plain => calendar::parse_full_timestamp(text).filter(|_| text.contains(':')),
+            point => point,
         };
         let seconds = point.and_then(|point| zone.instant(point).to_units(1));
         Some(seconds.unwrap_or(i64::MIN))
@@ -319,8 +313,10 @@ fn convert_tz(call: &Call) -> Result<ArrayRef> {
     let (text, from, to) = (call.text(0)?, call.text(1)?, call.text(2)?);
     texts(call.rows, |row, out| {
         let (text, from, to) = (text.get(row)?, from.get(row)?, to.get(row)?);
-        let (from, to) = (Zone::parse(from)?, Zone::parse(to)?);
-        let point = calendar::parse_timestamp(text.trim())?;
+        // Java takes a zone that it does not know for GMT.
+        let zone = |name: &str| Zone::parse(name).unwrap_or(Zone::Utc);
+        let (from, to) = (zone(from), zone(to));
+        let point = calendar::parse_full_timestamp(text.trim()).filter(|_| text.contains(':'))?;
         let mut local = String::with_capacity(19);
         to.local(from.instant(point)).write(&mut local, 0);
         put(out, &local);
@@ -415,7 +411,12 @@ mod tests {
                 args![100, fixed(3)],
                 "1970-01-01 00:00:00.100",
             ),
-            ("TO_TIMESTAMP_LTZ", args![1i64, fixed(7)], "ERROR"),
+            ("TO_TIMESTAMP_LTZ", args![1i64, fixed(12)], "ERROR"),
+            (
+                "TO_TIMESTAMP_LTZ",
+                args![1i64, fixed(6)],
+                "1970-01-01 00:00:00.000001",
+            ),
             (
                 "TO_TIMESTAMP_LTZ",
                 args![1520989323456i64],

@@ -193,7 +193,10 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let volatile = self.signature.volatility == Volatility::Volatile;
+        // A scalar of a list forgets the exact type of its elements.
+        let list = matches!(args.return_field.data_type(), DataType::List(_));
         let constant = !volatile
+            && !list
             && !args.args.is_empty()
             && args
                 .args
@@ -231,6 +234,7 @@ fn arguments<'a>(
         };
         arguments.push(Argument {
             logical_type,
+            nullable: field.is_nullable(),
             literal: literals.get(index).copied().flatten(),
         });
     }

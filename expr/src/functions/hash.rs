@@ -166,11 +166,15 @@ fn unhex(call: &Call) -> Result<ArrayRef> {
     let mut builder = BinaryBuilder::new();
     for row in 0..call.rows {
         let bytes = text.get(row).and_then(|text| {
-            if text.len() % 2 == 1 {
-                hex::decode(format!("0{text}")).ok()
-            } else {
-                hex::decode(text).ok()
+            if text.len() % 2 == 0 {
+                return hex::decode(text).ok();
             }
+            // The odd digit in front has to be one, and counts as 0.
+            let (first, rest) = text.split_at_checked(1)?;
+            u8::from_str_radix(first, 16).ok()?;
+            let mut bytes = vec![0];
+            bytes.extend(hex::decode(rest).ok()?);
+            Some(bytes)
         });
         builder.append_option(bytes);
     }

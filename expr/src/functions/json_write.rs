@@ -1,14 +1,41 @@
-//! Values of any type as JSON.
+//! Values as JSON, for the types that Flink writes so.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use datafusion_common::{Result, exec_err};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use datafusion_common::{Result, exec_err, plan_err};
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use crate::cast::{OnError, cast_array};
-use crate::coerce::types::{STRING, is_numeric};
-use crate::value::json;
+use crate::coerce::types::{STRING, is_numeric, is_text};
+use crate::value::{decimal, json};
 
 use LogicalType as T;
+
+/// Whether values of the type have a JSON form.
+///
+/// # Errors
+/// If they have none: dates, times and intervals, and maps whose keys are no texts.
+pub(super) fn check(logical_type: &LogicalType) -> Result<()> {
+    match logical_type {
+        T::Array(element) => check(&element.logical_type),
+        T::Map(key, value) => {
+            if !is_text(&key.logical_type) {
+                return plan_err!(
+                    "JSON has texts as keys, but the keys of a {logical_type} are none"
+                );
+            }
+            check(&value.logical_type)
+        }
+        T::Row(fields) => fields
+            .iter()
+            .try_for_each(|(_, field)| check(&field.logical_type)),
+        T::Date | T::Time(_) | T::IntervalDayTime | T::IntervalYearMonth | T::Multiset(_) => {
+            plan_err!("{logical_type} has no JSON form; CAST it to STRING")
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Appends the JSON of a row.
 pub(super) type Writer = Box<dyn Fn(usize, &mut String)>;
@@ -42,23 +69,44 @@ fn plain(column: &ArrayRef, logical_type: &LogicalType) -> Result<Writer> {
                 out.push('"');
             }))
         }
+        T::Timestamp(_) | T::TimestampLtz(_) => timestamp(column, logical_type),
+        // As the double that it is.
+        T::Float => plain(&cast(column, &DataType::Float64)?, &T::Double),
         scalar => {
-            let bare = is_numeric(scalar);
+            let numeric = is_numeric(scalar);
             let boolean = *scalar == T::Boolean;
             let texts = cast_array(column, scalar, &STRING, OnError::Fail)?;
             let texts = texts.as_string::<i32>().clone();
             Ok(Box::new(move |row, out| {
                 let text = texts.value(row);
-                if boolean {
-                    out.push_str(&text.to_ascii_lowercase());
-                } else if bare {
-                    out.push_str(text);
-                } else {
-                    out.push_str(&json::quote(text));
+                let number = numeric.then(|| decimal::java_text(text)).flatten();
+                match number {
+                    Some(number) => out.push_str(&number),
+                    None if boolean => out.push_str(&text.to_ascii_lowercase()),
+                    None => out.push_str(&json::quote(text)),
                 }
             }))
         }
     }
+}
+
+/// "2020-01-01T10:00:00.12", with a Z if it is an instant; the fraction has the digits that it needs.
+fn timestamp(column: &ArrayRef, logical_type: &LogicalType) -> Result<Writer> {
+    let zone = if matches!(logical_type, T::TimestampLtz(_)) {
+        "Z"
+    } else {
+        ""
+    };
+    let texts = cast_array(column, logical_type, &STRING, OnError::Fail)?;
+    let texts = texts.as_string::<i32>().clone();
+    Ok(Box::new(move |row, out| {
+        let text = texts.value(row).replacen(' ', "T", 1);
+        let text = match text.split_once('.') {
+            Some(_) => text.trim_end_matches('0').trim_end_matches('.'),
+            None => &text,
+        };
+        out.push_str(&format!("\"{text}{zone}\""));
+    }))
 }
 
 fn list(column: &ArrayRef, element: &LogicalField) -> Result<Writer> {

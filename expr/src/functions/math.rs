@@ -23,6 +23,9 @@ use LogicalType as T;
 const DOUBLE: &[Param] = &[Param::Double];
 const TWO_DOUBLES: &[Param] = &[Param::Double, Param::Double];
 
+/// A number; or a date or time, the unit and the session time zone.
+const ROUND_TO: &[Param] = &[Param::Any, Param::Text, Param::Text];
+
 pub(super) fn functions() -> Vec<Function> {
     let double = |name, kernel: Kernel| Function::new(name, DOUBLE, T::Double, kernel).strict();
     vec![
@@ -80,21 +83,15 @@ pub(super) fn functions() -> Vec<Function> {
             |call| round(call, Rounding::Down),
         )
         .optional(1),
-        Function::new(
-            "FLOOR",
-            &[Param::Any, Param::Text],
-            rule(without_fraction),
-            |call| whole(call, Rounding::Floor),
-        )
-        .optional(1),
-        Function::new(
-            "CEIL",
-            &[Param::Any, Param::Text],
-            rule(without_fraction),
-            |call| whole(call, Rounding::Ceiling),
-        )
+        Function::new("FLOOR", ROUND_TO, rule(without_fraction), |call| {
+            whole(call, Rounding::Floor)
+        })
+        .optional(2),
+        Function::new("CEIL", ROUND_TO, rule(without_fraction), |call| {
+            whole(call, Rounding::Ceiling)
+        })
         .alias("CEILING")
-        .optional(1),
+        .optional(2),
         Function::new("RAND", &[Param::Int], T::Double, rand_double)
             .optional(1)
             .volatile(),
@@ -385,7 +382,7 @@ fn without_fraction(arguments: &[Argument]) -> Result<LogicalType> {
         (T::Decimal(precision, _), 1) => Ok(T::Decimal(*precision, 0)),
         (T::Null, 1) => Ok(T::Int),
         (number, 1) if is_numeric(number) => Ok(number.clone()),
-        (point, 2) if is_temporal(point) => Ok(point.clone()),
+        (point, 2 | 3) if is_temporal(point) => Ok(point.clone()),
         (_, 1) => {
             plan_err!("FLOOR and CEIL take a number, or a date or time and TO a unit, not {given}")
         }
@@ -394,7 +391,7 @@ fn without_fraction(arguments: &[Argument]) -> Result<LogicalType> {
 }
 
 fn whole(call: &Call, rounding: Rounding) -> Result<ArrayRef> {
-    if call.len() == 2 {
+    if call.len() > 1 {
         return super::temporal_round::round_to_unit(call, rounding == Rounding::Ceiling);
     }
     let f = if rounding == Rounding::Floor {

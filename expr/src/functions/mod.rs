@@ -10,7 +10,9 @@ mod conditional;
 mod format;
 mod function;
 mod hash;
+mod inet;
 mod json;
+mod json_build;
 mod json_write;
 mod like;
 mod math;
@@ -21,6 +23,7 @@ mod string;
 mod temporal;
 mod temporal_arithmetic;
 mod temporal_round;
+mod text_or_bytes;
 mod unit;
 mod url;
 
@@ -43,13 +46,16 @@ static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         conditional::functions(),
         format::functions(),
         hash::functions(),
+        inet::functions(),
         json::functions(),
+        json_build::functions(),
         like::functions(),
         math::functions(),
         regex::functions(),
         search::functions(),
         string::functions(),
         temporal::functions(),
+        text_or_bytes::functions(),
         url::functions(),
     ];
     groups

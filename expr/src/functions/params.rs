@@ -10,6 +10,7 @@ use crate::coerce::types::{STRING, common_type, is_interval, is_numeric};
 #[derive(Debug, Clone)]
 pub(crate) struct Argument<'a> {
     pub logical_type: LogicalType,
+    pub nullable: bool,
     /// Its value, if it is a literal.
     pub literal: Option<&'a ScalarValue>,
 }
@@ -308,6 +309,7 @@ pub(super) fn resolve(
                 .zip(&params)
                 .map(|(argument, param)| Argument {
                     logical_type: param.clone(),
+                    nullable: argument.nullable,
                     literal: argument.literal,
                 })
                 .collect();

@@ -57,6 +57,14 @@ pub(super) fn compile(pattern: &str) -> Option<Regex> {
     })
 }
 
+/// A pattern that Java takes and that can't be matched in linear time.
+fn needs_backtracking(pattern: &str) -> bool {
+    let around = ["(?=", "(?!", "(?<=", "(?<!"];
+    let reference = |pair: &[u8]| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]);
+    around.iter().any(|start| pattern.contains(start))
+        || pattern.as_bytes().windows(2).any(reference)
+}
+
 /// What Java reads otherwise: its classes are ASCII, `\<` is a character, `\Q...\E` quotes.
 pub(super) fn from_java(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
@@ -102,7 +110,7 @@ pub(super) fn from_java(pattern: &str) -> String {
     out
 }
 
-/// The pattern of each row; a literal one is compiled once and must be right.
+/// The pattern of each row; a literal one is compiled once. What is no pattern is like NULL, as in Flink.
 enum Patterns<'a> {
     One(Option<Regex>),
     Many(Text<'a>),
@@ -116,12 +124,13 @@ impl<'a> Patterns<'a> {
         let Some(pattern) = text.get(0) else {
             return Ok(Self::One(None));
         };
-        match compile(pattern) {
-            Some(regex) => Ok(Self::One(Some(regex))),
-            None => exec_err!(
-                "'{pattern}' is not a regular expression, or has what is not supported (look-around, back references)"
-            ),
+        let compiled = compile(pattern);
+        if compiled.is_none() && needs_backtracking(pattern) {
+            return exec_err!(
+                "the regular expression '{pattern}' has what is not supported: look-around or back references"
+            );
         }
+        Ok(Self::One(compiled))
     }
 
     /// Calls `f` with the row's pattern; `None` if it is NULL or no pattern.
@@ -326,6 +335,8 @@ mod tests {
                 "42",
             ),
             ("REGEXP_EXTRACT", args!["x", lit("(?=x)")], "ERROR"),
+            ("REGEXP_EXTRACT", args!["x", lit("(")], "NULL"),
+            ("REGEXP", args!["x", lit("(")], "FALSE"),
             (
                 "REGEXP_EXTRACT_ALL",
                 args!["100-200, 300-400", "(\\d+)-(\\d+)", 1],

@@ -71,15 +71,6 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("CONCAT_WS", TWO, STRING, concat_ws)
             .variadic()
             .optional(1),
-        Function::new("STARTSWITH", TWO, T::Boolean, |call| {
-            affix(call, |text, part| text.starts_with(part))
-        })
-        .strict(),
-        Function::new("ENDSWITH", TWO, T::Boolean, |call| {
-            affix(call, |text, part| text.ends_with(part))
-        })
-        .strict(),
-        Function::new("ELT", &[Param::BigInt, Param::Text], STRING, elt).variadic(),
         Function::new("IS_ALPHA", ONE, T::Boolean, |call| {
             every(call, char::is_alphabetic)
         }),
@@ -393,24 +384,6 @@ fn concat_ws(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-fn affix(call: &Call, holds: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {
-    let (text, part) = (call.text(0)?, call.text(1)?);
-    booleans(call.rows, |row| Some(holds(text.get(row)?, part.get(row)?)))
-}
-
-/// The argument with that number, NULL if there is none.
-fn elt(call: &Call) -> Result<ArrayRef> {
-    let index = call.primitive::<Int64Type>(0)?;
-    let parts = (1..call.len())
-        .map(|index| call.text(index))
-        .collect::<Result<Vec<_>>>()?;
-    texts(call.rows, |row, out| {
-        let place = usize::try_from(index.get(row)? - 1).ok()?;
-        put(out, parts.get(place)?.get(row)?);
-        Some(())
-    })
-}
-
 /// FALSE for NULL and the empty text.
 fn every(call: &Call, holds: impl Fn(char) -> bool) -> Result<ArrayRef> {
     let text = call.text(0)?;
@@ -563,12 +536,6 @@ mod tests {
             ),
             ("CONCAT_WS", args![null(STRING), "AA"], "NULL"),
             ("CONCAT_WS", args!["~", "AA"], "AA"),
-            ("STARTSWITH", args!["flink", "fl"], "TRUE"),
-            ("ENDSWITH", args!["flink", "fl"], "FALSE"),
-            ("STARTSWITH", args!["flink", ""], "TRUE"),
-            ("ENDSWITH", args![null(STRING), "x"], "NULL"),
-            ("ELT", args![2, "a", "b"], "b"),
-            ("ELT", args![3, "a", "b"], "NULL"),
             ("IS_ALPHA", args!["abc"], "TRUE"),
             ("IS_ALPHA", args!["a1"], "FALSE"),
             ("IS_DIGIT", args!["12"], "TRUE"),

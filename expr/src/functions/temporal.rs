@@ -44,6 +44,12 @@ pub(super) fn functions() -> Vec<Function> {
             .strict(),
         Function::new("TIMESTAMPADD", ADD, Returns::Rule(add_result), add),
         Function::new("TIMESTAMPDIFF", DIFF, T::Int, diff),
+        Function::new(
+            "__difference",
+            &[Param::Temporal, Param::Temporal, Param::Text],
+            Returns::Rule(difference_result),
+            difference,
+        ),
     ]
 }
 
@@ -232,6 +238,29 @@ fn diff(call: &Call) -> Result<ArrayRef> {
                 (nanos / i128::from(unit.nanos()?)) as i64
             }
         } as i32)
+    })
+}
+
+fn difference_result(arguments: &[Argument]) -> Result<LogicalType> {
+    let unit = Unit::parse(arguments[2].text().unwrap_or(""));
+    Ok(match unit.and_then(Unit::months) {
+        Some(_) => T::IntervalYearMonth,
+        None => T::IntervalDayTime,
+    })
+}
+
+/// `(later - earlier) DAY`: all milliseconds between them, or for units from months on all months.
+fn difference(call: &Call) -> Result<ArrayRef> {
+    let (later, earlier) = (call.array(0)?, call.array(1)?);
+    let (later, earlier): (PointReader, PointReader) =
+        (points(later.as_ref())?, points(earlier.as_ref())?);
+    if matches!(call.returns, DataType::Interval(_)) {
+        return numbers::<IntervalYearMonthType>(call.rows, |row| {
+            i32::try_from(months_between(earlier(row)?, later(row)?)).ok()
+        });
+    }
+    numbers::<DurationMillisecondType>(call.rows, |row| {
+        Some(later(row)?.millis() - earlier(row)?.millis())
     })
 }
 

@@ -9,6 +9,7 @@ use super::call::Call;
 use super::unit::Unit;
 use crate::cast::temporal::{from_points, points};
 use crate::value::calendar::{self, Point};
+use crate::value::zone::Zone;
 
 /// Argument 0 brought down to the start of the unit named by argument 1, or up to the next one.
 pub(super) fn round_to_unit(call: &Call, up: bool) -> Result<ArrayRef> {
@@ -20,14 +21,23 @@ pub(super) fn round_to_unit(call: &Call, up: bool) -> Result<ArrayRef> {
         .ok_or_else(|| internal_datafusion_err!("{} is no SQL type", call.returns))?;
     let array = call.array(0)?;
     let read = points(array.as_ref())?;
+    let zone = match (&target, call.len()) {
+        (LogicalType::TimestampLtz(_), 3) => super::cast::zone(call.literal(2)?)?,
+        _ => Zone::Utc,
+    };
     from_points(call.rows, &target, |row| {
-        let point = read(row)?;
+        let instant = read(row)?;
+        let point = zone.local(instant);
         let low = floor(point, unit)?;
-        Some(if up && low != point {
-            next(low, unit)?
-        } else {
-            low
-        })
+        // From weeks on only the day counts. That a DATE goes up to the next day even so is Flink's way.
+        let whole = match (unit, &target) {
+            (Unit::Day, LogicalType::Date) => false,
+            _ if unit.nanos().is_none() || unit == Unit::Week => low.day == point.day,
+            _ => low == point,
+        };
+        let rounded = if up && !whole { next(low, unit)? } else { low };
+        // Back by the offset of the instant that was rounded, as Flink does it, also over a change of the clocks.
+        Some(rounded.minus(zone.offset_at(instant.millis())))
     })
 }
 

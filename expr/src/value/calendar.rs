@@ -72,6 +72,14 @@ pub(crate) fn iso_week(day: i64) -> (i64, u32) {
     (year, ((thursday - days(year, 1, 1)) / 7) as u32 + 1)
 }
 
+/// Year and week as the United States count them: weeks start on Sunday, and the first has January 1.
+pub(crate) fn us_week(day: i64) -> (i64, u32) {
+    let sunday = |day: i64| day - i64::from(iso_weekday(day) % 7);
+    let (year, _, _) = civil(sunday(day) + 6);
+    let first = sunday(days(year, 1, 1));
+    (year, ((sunday(day) - first) / 7) as u32 + 1)
+}
+
 /// "2024-02-29"; years have at least four digits.
 pub(crate) fn write_date(out: &mut impl Write, day: i64) {
     let (year, month, of_month) = civil(day);
@@ -80,6 +88,15 @@ pub(crate) fn write_date(out: &mut impl Write, day: i64) {
     } else {
         write!(out, "{year:+05}-{month:02}-{of_month:02}")
     };
+}
+
+/// A TIME as Flink writes it: at most `precision` digits of the second's fraction, at least one if there may be any, and no zeros behind.
+pub(crate) fn write_short_time(out: &mut impl Write, nanos: i64, precision: u8) {
+    let mut least = precision.min(9);
+    while least > 1 && nanos % 10i64.pow(10 - u32::from(least)) == 0 {
+        least -= 1;
+    }
+    write_time(out, nanos, least);
 }
 
 /// "12:34:56" with `precision` digits of the second's fraction; the time is nanoseconds of the day.
@@ -121,6 +138,21 @@ impl Point {
         self.day
             .checked_mul(86_400 * per_second)?
             .checked_add(self.nanos / (1_000_000_000 / per_second))
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.day * MILLIS_PER_DAY + self.nanos / 1_000_000
+    }
+
+    /// The point so many milliseconds earlier.
+    pub fn minus(self, millis: i64) -> Self {
+        let per_day = MILLIS_PER_DAY * 1_000_000;
+        let nanos = self.nanos - millis * 1_000_000;
+        Self {
+            day: self.day + nanos.div_euclid(per_day),
+            nanos: nanos.rem_euclid(per_day),
+        }
     }
 
     /// "2024-02-29 12:34:56.789"
@@ -184,6 +216,15 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<Point> {
     let complete = date.trim_start_matches('-').matches('-').count() == 2;
     let day = complete.then(|| parse_date(date)).flatten()?;
     Some(Point { day, nanos })
+}
+
+/// Reads a date, or a date and a time with all its parts: "2024-2-9 1:02:03.4". What Flink's functions take, other than casts.
+pub(crate) fn parse_full_timestamp(text: &str) -> Option<Point> {
+    let complete = match text.split_once(' ') {
+        Some((_, time)) => time.matches(':').count() == 2,
+        None => !text.contains('T'),
+    };
+    complete.then(|| parse_timestamp(text)).flatten()
 }
 
 struct Digits<'a> {

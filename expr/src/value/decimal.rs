@@ -183,6 +183,43 @@ pub(crate) fn write(out: &mut impl Write, value: i128, scale: i8) {
     );
 }
 
+/// A number's text as Java's `BigDecimal` prints it: "1e3" is "1E+3", "-0.0" is "0.0". `None` if it is no number.
+pub(crate) fn java_text(text: &str) -> Option<String> {
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], text[at + 1..].parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, digits) = match mantissa.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, mantissa),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let unscaled = match all.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    };
+    let sign = if negative && unscaled != "0" { "-" } else { "" };
+    let scale = i64::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
+    let length = i64::try_from(unscaled.len()).ok()?;
+    let adjusted = length.checked_sub(scale)?.checked_sub(1)?;
+    if scale == 0 {
+        return Some(format!("{sign}{unscaled}"));
+    }
+    if scale > 0 && adjusted >= -6 {
+        let width = usize::try_from(scale).ok()? + 1;
+        let padded = format!("{unscaled:0>width$}");
+        let point = padded.len() - (width - 1);
+        return Some(format!("{sign}{}.{}", &padded[..point], &padded[point..]));
+    }
+    let (first, rest) = unscaled.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    Some(format!("{sign}{first}{point}{rest}E{adjusted:+}"))
+}
+
 /// The nearest double, as Java's `BigDecimal.doubleValue` gives it.
 pub(crate) fn to_f64(value: i128, scale: i8) -> f64 {
     const EXACT: i128 = 1 << 53;
@@ -206,6 +243,24 @@ mod tests {
         assert_eq!(rescale(124, 2, 1, 10), Some(12));
         assert_eq!(rescale(999, 1, 0, 2), None);
         assert_eq!(rescale(5, 0, 3, 10), Some(5000));
+    }
+
+    #[test]
+    fn prints_as_java_does() {
+        for (text, expected) in [
+            ("1e3", Some("1E+3")),
+            ("1.0E10", Some("1.0E+10")),
+            ("2.50", Some("2.50")),
+            ("-0.0", Some("0.0")),
+            ("0.000001", Some("0.000001")),
+            ("0.00000012", Some("1.2E-7")),
+            ("-12e-1", Some("-1.2")),
+            ("7", Some("7")),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(java_text(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -1,121 +1,24 @@
-//! JSON texts: following a path through one without building a tree, and quoting.
+//! JSON texts: their parts without building a tree, their canonical form, and quoting.
 //!
-//! Parts are slices of the text, so numbers and the order of keys stay as they are written. serde_json's tree keeps neither; its `RawValue`
-//! would, but needs a feature that changes its build for everyone. The text is validated by serde_json before it is walked here.
+//! Parts are slices of the text, so numbers stay as they are written; serde_json's tree rounds them. Its `RawValue` would not, but needs a
+//! feature that changes its build for everyone. The text is validated by serde_json before it is walked here.
+
+use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
-/// Whether the text is JSON.
+use super::decimal;
+
+/// Whether the text starts with a JSON value. What stands behind the value does not matter, as in Flink.
 pub(crate) fn is_valid(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
+    first_value(text).is_some()
 }
 
-/// A step of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(i64),
-    /// `[*]` and `.*`
-    All,
-}
-
-/// `$.a.b[0]['c'][*]`, with `lax` or `strict` in front.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Path {
-    steps: Vec<Step>,
-}
-
-impl Path {
-    /// `None` if it is no path of that form.
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let text = ["lax", "strict"]
-            .iter()
-            .find_map(|mode| text.strip_prefix(mode))
-            .unwrap_or(text);
-        let mut rest = text.trim_start().strip_prefix('$')?;
-        let mut steps = Vec::new();
-        while !rest.is_empty() {
-            let (step, behind) = if let Some(inner) = rest.strip_prefix('[') {
-                bracket(inner)?
-            } else {
-                name(rest.strip_prefix('.')?)?
-            };
-            steps.push(step);
-            rest = behind;
-        }
-        Some(Self { steps })
-    }
-
-    /// May have more than one result.
-    pub fn is_indefinite(&self) -> bool {
-        self.steps.contains(&Step::All)
-    }
-
-    /// The parts of a valid JSON text that the path leads to.
-    pub fn find<'a>(&self, json: &'a str) -> Vec<&'a str> {
-        let mut found = vec![json.trim()];
-        for step in &self.steps {
-            found = found
-                .into_iter()
-                .flat_map(|part| follow(part, step))
-                .collect();
-        }
-        found
-    }
-}
-
-fn name(text: &str) -> Option<(Step, &str)> {
-    let end = text.find(['.', '[']).unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    match name {
-        "" => None,
-        "*" => Some((Step::All, rest)),
-        _ => Some((Step::Key(name.to_owned()), rest)),
-    }
-}
-
-fn bracket(text: &str) -> Option<(Step, &str)> {
-    let text = text.trim_start();
-    if let Some(quote) = text.chars().next().filter(|c| *c == '\'' || *c == '"') {
-        let (key, rest) = text[1..].split_once(quote)?;
-        return Some((
-            Step::Key(key.to_owned()),
-            rest.trim_start().strip_prefix(']')?,
-        ));
-    }
-    let (inner, rest) = text.split_once(']')?;
-    let step = match inner.trim() {
-        "*" => Step::All,
-        index => Step::Index(index.parse().ok()?),
-    };
-    Some((step, rest))
-}
-
-fn follow<'a>(json: &'a str, step: &Step) -> Vec<&'a str> {
-    match (json.as_bytes().first(), step) {
-        (Some(b'{'), Step::Key(wanted)) => members(json)
-            .filter(|(key, _)| unquote(key).as_deref() == Some(wanted))
-            .map(|(_, value)| value)
-            .last()
-            .into_iter()
-            .collect(),
-        (Some(b'{'), Step::All) => members(json).map(|(_, value)| value).collect(),
-        (Some(b'['), Step::All) => elements(json).collect(),
-        (Some(b'['), Step::Index(index)) => {
-            let index = if *index >= 0 {
-                *index
-            } else {
-                elements(json).count() as i64 + index
-            };
-            let index = usize::try_from(index).ok();
-            index
-                .and_then(|index| elements(json).nth(index))
-                .into_iter()
-                .collect()
-        }
-        _ => Vec::new(),
-    }
+/// The JSON value at the start of the text.
+pub(crate) fn first_value(text: &str) -> Option<&str> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(text.get(..values.byte_offset())?.trim())
 }
 
 /// Keys (still quoted) and values of an object.
@@ -205,21 +108,61 @@ pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Without the blanks between its parts.
-pub(crate) fn compact(json: &str) -> String {
+/// As Flink writes JSON that it has read: without blanks, the keys of objects in order, numbers with a fraction or an exponent as Java's
+/// BigDecimal prints them.
+pub(crate) fn canonical(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for c in json.chars() {
-        if in_string {
-            out.push(c);
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-        } else if !c.is_ascii_whitespace() {
-            in_string = c == '"';
-            out.push(c);
-        }
-    }
+    write_canonical(json, &mut out);
     out
+}
+
+fn write_canonical(json: &str, out: &mut String) {
+    let comma = |first: &mut bool, out: &mut String| {
+        if !std::mem::take(first) {
+            out.push(',');
+        }
+    };
+    let mut first = true;
+    match json.as_bytes().first() {
+        Some(b'{') => {
+            let sorted: BTreeMap<String, &str> = members(json)
+                .filter_map(|(key, value)| Some((unquote(key)?, value)))
+                .collect();
+            out.push('{');
+            for (key, value) in sorted {
+                comma(&mut first, out);
+                out.push_str(&quote(&key));
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Some(b'[') => {
+            out.push('[');
+            for value in elements(json) {
+                comma(&mut first, out);
+                write_canonical(value, out);
+            }
+            out.push(']');
+        }
+        Some(b'"') => match unquote(json) {
+            Some(text) => out.push_str(&quote(&text)),
+            None => out.push_str(json),
+        },
+        _ => out.push_str(&number(json)),
+    }
+}
+
+/// A number, or true, false and null, which stay as they are.
+pub(crate) fn number(json: &str) -> String {
+    if json
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-')
+        || json.starts_with(['t', 'f', 'n'])
+    {
+        return json.to_owned();
+    }
+    decimal::java_text(json).unwrap_or_else(|| json.to_owned())
 }
 
 #[cfg(test)]
@@ -227,28 +170,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn follows_paths() {
-        let json = r#"{"a": {"b": [1, {"c": "x,y"}, [2, 3]]}, "d.e": true, "s": "q\"]"}"#;
-        for (path, expected) in [
-            ("$.a.b[0]", vec!["1"]),
-            ("lax $.a.b[1].c", vec!["\"x,y\""]),
-            ("$.a.b[2][*]", vec!["2", "3"]),
-            ("$['d.e']", vec!["true"]),
-            ("$.s", vec![r#""q\"]""#]),
-            ("$.none", vec![]),
-            ("$.a.b[9]", vec![]),
-            ("$.a.b[-1]", vec!["[2, 3]"]),
-            ("$", vec![json]),
+    fn canonical_forms() {
+        for (json, expected) in [
+            (
+                "{ \"b\" : [1, 2 ], \"a\":null }",
+                "{\"a\":null,\"b\":[1,2]}",
+            ),
+            (r#"{"a": "x\" \/\u00e9"}"#, r#"{"a":"x\" /é"}"#),
+            (
+                "[1e3, 1.10, 1E-10, -0.0, 1e400]",
+                "[1E+3,1.10,1E-10,0.0,1E+400]",
+            ),
         ] {
-            assert_eq!(Path::parse(path).unwrap().find(json), expected, "{path}");
+            assert_eq!(canonical(json), expected);
         }
-        assert_eq!(Path::parse("a.b"), None);
-        assert_eq!(Path::parse("$."), None);
     }
 
     #[test]
-    fn compacts_outside_of_strings() {
-        assert_eq!(compact("{ \"a b\" : [1, 2 ] }"), "{\"a b\":[1,2]}");
-        assert_eq!(compact(r#"{"a": "x\" y"}"#), r#"{"a":"x\" y"}"#);
+    fn a_text_may_go_on_behind_its_value() {
+        assert_eq!(first_value(" {\"a\": 1} x"), Some("{\"a\": 1}"));
+        assert_eq!(first_value("1 2"), Some("1"));
+        for text in ["", "x", "01", "{\"a\":1", "{a:1}"] {
+            assert_eq!(first_value(text), None, "{text}");
+        }
     }
 }

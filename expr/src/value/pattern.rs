@@ -54,7 +54,7 @@ impl Pattern {
                 while chars.next_if_eq(&c).is_some() {
                     count += 1;
                 }
-                if !"yuMLdDHhKkmsSnaEeQqwW".contains(c) {
+                if !"yuYMLdDHhKkmsSnaEeQqwW".contains(c) {
                     return None;
                 }
                 items.push(Item::Field(c, count));
@@ -134,7 +134,14 @@ impl Pattern {
                     count,
                 ),
                 'Q' | 'q' => number(out, i64::from((month - 1) / 3 + 1), count),
-                'w' => number(out, i64::from(calendar::iso_week(point.day).1), count),
+                'Y' | 'w' => {
+                    let (year, week) = calendar::us_week(point.day);
+                    match (letter, count) {
+                        ('Y', 2) => number(out, year.rem_euclid(100), 2),
+                        ('Y', _) => number(out, year, count),
+                        _ => number(out, i64::from(week), count),
+                    }
+                }
                 _ => number(out, i64::from((day - 1) / 7 + 1), count),
             }
         }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, FixedOffset, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
-use super::calendar::{MILLIS_PER_DAY, Point};
+use super::calendar::Point;
 
 /// A zone; UTC costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Zone {
         if self == Self::Utc {
             return utc;
         }
-        let offset = self.offset_at(utc.day * MILLIS_PER_DAY + utc.nanos / 1_000_000);
-        shift(utc, offset)
+        let offset = self.offset_at(utc.millis());
+        utc.minus(-offset)
     }
 
     /// The instant of a local point. Of two (clocks set back) the earlier, in a gap (clocks set forward) with the offset before it.
@@ -61,13 +61,12 @@ impl Zone {
             Self::Fixed(offset) => offset.local_minus_utc(),
             Self::Named(zone) => named_offset(zone, local),
         };
-        shift(local, -i64::from(seconds) * 1000)
+        local.minus(i64::from(seconds) * 1000)
     }
 }
 
 fn named_offset(zone: Tz, local: Point) -> i32 {
-    let millis = local.day * MILLIS_PER_DAY + local.nanos / 1_000_000;
-    let Some(naive) = DateTime::from_timestamp_millis(millis).map(|t| t.naive_utc()) else {
+    let Some(naive) = DateTime::from_timestamp_millis(local.millis()).map(|t| t.naive_utc()) else {
         return 0;
     };
     let fixed = |at: &NaiveDateTime| zone.offset_from_local_datetime(at);
@@ -84,15 +83,6 @@ fn named_offset(zone: Tz, local: Point) -> i32 {
                 MappedLocalTime::None => 0,
             }
         }
-    }
-}
-
-fn shift(point: Point, millis: i64) -> Point {
-    let nanos = point.nanos + millis * 1_000_000;
-    let per_day = MILLIS_PER_DAY * 1_000_000;
-    Point {
-        day: point.day + nanos.div_euclid(per_day),
-        nanos: nanos.rem_euclid(per_day),
     }
 }
 

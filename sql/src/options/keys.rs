@@ -3,7 +3,9 @@
 use super::values::{Kind, Refusal};
 use crate::error::{Result, SqlError, nearest};
 
-use Kind::{AtLeast, Duration, Flag, Float, Memory, OneOf, Only, Parallelism, Text, Unbuilt};
+use Kind::{
+    AtLeast, Duration, Flag, Float, Memory, OneOf, Only, Parallelism, Text, TimeZone, Unbuilt,
+};
 
 /// Flink's keys. A key whose only built value is Flink's default is here to be refused by name for the others.
 const KEYS: &[(&str, Kind)] = &[
@@ -150,7 +152,7 @@ const KEYS: &[(&str, Kind)] = &[
         "jobmanager.adaptive-scheduler.prefer-minimal-taskmanagers",
         Unbuilt,
     ),
-    ("table.local-time-zone", Only("UTC", &[])),
+    ("table.local-time-zone", TimeZone),
     ("table.sql-dialect", Only("default", &["hive"])),
     ("table.dml-sync", Flag),
     ("table.exec.state.ttl", Duration),

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Built(&'static [&'static str], &'static [&'static str]),
     /// A key of Flink's, whatever the value, that is not built.
     Unbuilt,
+    /// A time zone: 'UTC', 'Asia/Shanghai', 'GMT+08:00'.
+    TimeZone,
     /// A number of bytes, at most this many: '32 mb', which is kept as '33554432'.
     Memory(u64),
 }
@@ -78,6 +80,10 @@ impl Kind {
                 }
                 return one_of(value, built);
             }
+            Self::TimeZone => match weir_expr::is_time_zone(value) {
+                true => true,
+                false => return wrong("a time zone like 'UTC', 'Europe/Berlin' or 'GMT+08:00'"),
+            },
             Self::Unbuilt => return Err(Refusal::Unsupported),
             Self::Memory(most) => match parse_bytes(value).map_err(Refusal::Wrong)? {
                 bytes if bytes > most => return wrong(&format!("at most {} kb", most >> 10)),

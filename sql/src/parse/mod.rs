@@ -3,6 +3,7 @@
 pub(crate) mod create_table;
 pub(crate) mod errors;
 mod foreign;
+pub(crate) mod forms;
 pub(crate) mod hints;
 mod script;
 pub(crate) mod statement;

@@ -152,7 +152,10 @@ impl TypeReader<'_, '_> {
             words::expect(self.parser, "NOT NULL")?;
             return Ok(false);
         }
-        accept(self.parser, "NULL");
+        // Behind RETURNING a type, NULL ON EMPTY may follow.
+        if !is_word_at(self.parser, 1, "ON") {
+            accept(self.parser, "NULL");
+        }
         Ok(true)
     }
 
@@ -176,14 +179,16 @@ impl TypeReader<'_, '_> {
             }
             "DECIMAL" | "NUMERIC" | "DEC" => self.decimal()?,
             "CHAR" | "CHARACTER" if accept(self.parser, "VARYING") => {
-                LogicalType::VarChar(self.length()?)
+                LogicalType::VarChar(self.length(u32::MAX)?)
             }
-            "CHAR" | "CHARACTER" => LogicalType::Char(self.length()?),
-            "VARCHAR" => LogicalType::VarChar(self.length()?),
+            "CHAR" | "CHARACTER" => LogicalType::Char(self.length(1)?),
+            "VARCHAR" => LogicalType::VarChar(self.length(u32::MAX)?),
             "STRING" => LogicalType::VarChar(u32::MAX),
-            "BINARY" if accept(self.parser, "VARYING") => LogicalType::VarBinary(self.length()?),
-            "BINARY" => LogicalType::Binary(self.length()?),
-            "VARBINARY" => LogicalType::VarBinary(self.length()?),
+            "BINARY" if accept(self.parser, "VARYING") => {
+                LogicalType::VarBinary(self.length(u32::MAX)?)
+            }
+            "BINARY" => LogicalType::Binary(self.length(1)?),
+            "VARBINARY" => LogicalType::VarBinary(self.length(u32::MAX)?),
             "BYTES" => LogicalType::VarBinary(u32::MAX),
             "DATE" => LogicalType::Date,
             "TIME" => self.time()?,
@@ -208,10 +213,10 @@ impl TypeReader<'_, '_> {
     }
 
     /// CHAR and its kin have length 1 if none is given.
-    fn length(&mut self) -> Parsed<u32> {
+    fn length(&mut self, default: u32) -> Parsed<u32> {
         let place = self.parser.peek_nth_token(1).span.start;
         match words::optional_number(self.parser)? {
-            None => Ok(1),
+            None => Ok(default),
             Some(length) if (1..=i32::MAX as u32).contains(&length) => {
                 // VARCHAR(2147483647) is what STRING stands for.
                 Ok(if length == i32::MAX as u32 {

@@ -8,20 +8,42 @@ use sqlparser::ast::{
 };
 
 use super::expr::{
-    AggregateCall, Analyzer, check_condition, coerce, literal_expr, text, unsupported,
+    AggregateCall, Analyzer, check_condition, coerce, escape, literal_expr, text, unsupported,
 };
 use super::rel::input_ref;
-use super::{aggregate, over};
+use super::{aggregate, json, over};
 use crate::error::{Result, SqlError};
+use crate::statement::DATABASE;
 
 /// Functions that may be written without parentheses.
-const NULLARY: [&str; 6] = [
+const NULLARY: [&str; 7] = [
     "CURRENT_DATE",
     "CURRENT_TIME",
     "CURRENT_TIMESTAMP",
     "CURRENT_ROW_TIMESTAMP",
     "LOCALTIME",
     "LOCALTIMESTAMP",
+    "PI",
+];
+
+/// Functions of Flink that are not built.
+const UNBUILT: [&str; 16] = [
+    "BITMAP_AND",
+    "BITMAP_ANDNOT",
+    "BITMAP_BUILD",
+    "BITMAP_CARDINALITY",
+    "BITMAP_FROM_BYTES",
+    "BITMAP_OR",
+    "BITMAP_TO_ARRAY",
+    "BITMAP_TO_BYTES",
+    "BITMAP_TO_STRING",
+    "BITMAP_XOR",
+    "CURRENT_WATERMARK",
+    "OBJECT_OF",
+    "OBJECT_UPDATE",
+    "PARSE_JSON",
+    "PRINTF",
+    "TRY_PARSE_JSON",
 ];
 
 /// A name that is a function without parentheses.
@@ -34,6 +56,12 @@ pub(super) fn nullary(name: &str) -> Option<Expr> {
 
 /// A call of a scalar function; its arguments are checked when the expression is coerced.
 pub(super) fn scalar(name: &str, arguments: Vec<Expr>) -> Result<Expr> {
+    let unbuilt = UNBUILT
+        .iter()
+        .find(|unbuilt| unbuilt.eq_ignore_ascii_case(name));
+    if let Some(unbuilt) = unbuilt {
+        return Err(SqlError::unsupported(*unbuilt));
+    }
     let Some(function) = weir_expr::functions::lookup(name) else {
         let all = weir_expr::functions::all();
         let known: Vec<String> = all
@@ -56,9 +84,11 @@ pub(super) fn special_form(analyzer: &mut Analyzer<'_>, expr: &ast::Expr) -> Res
             negated,
             expr: operand,
             pattern,
-            escape_char: None,
+            escape_char,
         } => {
-            let arguments = raws(analyzer, [operand, pattern])?;
+            let mut arguments = raws(analyzer, [operand, pattern])?;
+            let escape = escape(escape_char.as_ref()).map_err(|error| error.at(expr))?;
+            arguments.extend(escape.map(|escape| text(&escape.to_string())));
             let similar = scalar("SIMILAR", arguments).map_err(|_| unsupported(expr))?;
             return Ok(if *negated {
                 Expr::Not(Box::new(similar))
@@ -186,8 +216,14 @@ fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> 
         FunctionArguments::None => Vec::new(),
         FunctionArguments::Subquery(_) => return Err(unsupported(whole)),
         FunctionArguments::List(list) => {
-            if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+            if list.duplicate_treatment.is_some() {
                 return Err(unsupported(whole));
+            }
+            if name.eq_ignore_ascii_case("CURRENT_DATABASE") && list.args.is_empty() {
+                return Ok(text(DATABASE));
+            }
+            if let Some(call) = json::call(analyzer, &name, list, whole)? {
+                return Ok(call);
             }
             let arguments = list.args.iter().enumerate();
             let arguments = arguments.map(|(index, argument)| match argument {

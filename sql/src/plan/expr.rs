@@ -9,12 +9,13 @@ use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{BinaryExpr, Case, Expr, ExprSchemable, Like, Operator, expr::InList};
 use sqlparser::ast::{self, AccessExpr, BinaryOperator, Subscript, UnaryOperator, Visit, Visitor};
 use weir_dataflow::types::{LogicalField, LogicalType};
+use weir_expr::coerce::Coercer;
 
 use super::fold::fold;
 use super::over::Overs;
 use super::rel::{Column, expr_schema, input_ref};
 use super::scope::Scope;
-use super::{call, literal};
+use super::{call, literal, zone};
 use crate::error::{Result, SqlError};
 
 /// Turns the expressions of one clause into DataFusion's.
@@ -121,9 +122,7 @@ impl<'a> Analyzer<'a> {
             E::CompoundIdentifier(names) => self.name(names, expr)?,
             E::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain)?,
             E::Nested(inner) => self.raw(inner)?,
-            E::Value(value) => {
-                literal_expr(literal::value(&value.value).map_err(|error| error.at(expr))?)
-            }
+            E::Value(value) => literal::plain(&value.value).map_err(|error| error.at(expr))?,
             E::TypedString(typed) => typed_literal(typed, expr)?,
             E::Interval(interval) => {
                 literal_expr(literal::interval(interval).map_err(|error| error.at(expr))?)
@@ -283,7 +282,7 @@ impl<'a> Analyzer<'a> {
                     .map_err(|e| e.at_location(name.span.start))?,
                 AccessExpr::Subscript(Subscript::Index { index }) => {
                     let index = self.raw(index)?;
-                    call::scalar("ITEM", vec![value, index]).map_err(|e| e.at(root))?
+                    self.item(value, index).map_err(|e| e.at(root))?
                 }
                 other => {
                     return Err(SqlError::unsupported(format!("the access {other}")).at(root));
@@ -293,6 +292,53 @@ impl<'a> Analyzer<'a> {
         Ok(value)
     }
 
+    /// An element of an array, the value of a map's key, or a field of a row by its name.
+    fn item(&self, value: Expr, index: Expr) -> Result<Expr> {
+        let (_, field) = coerce(value.clone(), &self.schema)?;
+        match (&field.logical_type, &index) {
+            (LogicalType::Row(_), Expr::Literal(ScalarValue::Utf8(Some(name)), _)) => {
+                self.field(value, name)
+            }
+            (LogicalType::Row(fields), Expr::Literal(ScalarValue::Int32(Some(place)), _)) => {
+                let place = usize::try_from(place - 1).ok();
+                match place.and_then(|place| fields.get(place)) {
+                    Some((name, _)) => self.field(value, name),
+                    None => Err(SqlError::new(format!(
+                        "the row has {} fields, counted from 1",
+                        fields.len()
+                    ))),
+                }
+            }
+            _ => call::scalar("ITEM", vec![value, index]),
+        }
+    }
+
+    /// `(a, b) OVERLAPS (c, d)`: the second of a pair is its other end, or how far that is.
+    fn overlaps(&mut self, left: &ast::Expr, right: &ast::Expr, whole: &ast::Expr) -> Result<Expr> {
+        let (first_low, first_high) = self.period(left, whole)?;
+        let (second_low, second_high) = self.period(right, whole)?;
+        let reaches = binary(first_high, Operator::GtEq, second_low);
+        let starts = binary(second_high, Operator::GtEq, first_low);
+        Ok(binary(reaches, Operator::And, starts))
+    }
+
+    fn period(&mut self, pair: &ast::Expr, whole: &ast::Expr) -> Result<(Expr, Expr)> {
+        let ast::Expr::Tuple(ends) = pair else {
+            return Err(unsupported(whole));
+        };
+        let [start, end] = ends.as_slice() else {
+            return Err(SqlError::new("OVERLAPS takes pairs (start, end)").at(pair));
+        };
+        let (start, mut end) = (self.raw(start)?, self.raw(end)?);
+        let (_, field) = coerce(end.clone(), &self.schema).map_err(|error| error.at(pair))?;
+        let interval = [LogicalType::IntervalDayTime, LogicalType::IntervalYearMonth];
+        if interval.contains(&field.logical_type) {
+            end = binary(start.clone(), Operator::Plus, end);
+        }
+        let low = call::scalar("LEAST", vec![start.clone(), end.clone()])?;
+        Ok((low, call::scalar("GREATEST", vec![start, end])?))
+    }
+
     fn binary(
         &mut self,
         left: &ast::Expr,
@@ -300,6 +346,9 @@ impl<'a> Analyzer<'a> {
         right: &ast::Expr,
         whole: &ast::Expr,
     ) -> Result<Expr> {
+        if *op == BinaryOperator::Overlaps {
+            return self.overlaps(left, right, whole);
+        }
         let op = match op {
             BinaryOperator::Plus => Operator::Plus,
             BinaryOperator::Minus => Operator::Minus,
@@ -410,7 +459,6 @@ fn typed_literal(typed: &ast::TypedString, expr: &ast::Expr) -> Result<Expr> {
     };
     crate::types::from_ast(&typed.data_type)
         .and_then(|data_type| literal::typed(&data_type, text))
-        .map(literal_expr)
         .map_err(|error| error.at(expr))
 }
 
@@ -432,7 +480,7 @@ pub(super) fn text(value: &str) -> Expr {
     literal_expr(ScalarValue::Utf8(Some(value.to_owned())))
 }
 
-fn escape(escape: Option<&ast::ValueWithSpan>) -> Result<Option<char>> {
+pub(super) fn escape(escape: Option<&ast::ValueWithSpan>) -> Result<Option<char>> {
     let Some(value) = escape else { return Ok(None) };
     match &value.value {
         ast::Value::SingleQuotedString(text) if text.chars().count() == 1 => {
@@ -446,7 +494,11 @@ fn escape(escape: Option<&ast::ValueWithSpan>) -> Result<Option<char>> {
 
 /// Writes Flink's implicit casts into an expression over the columns of `schema`; with the type of the result.
 pub(super) fn coerce(expr: Expr, schema: &DFSchema) -> Result<(Expr, LogicalField)> {
-    let coerced = weir_expr::coerce::coerce_expr(expr, schema)
+    let coercer = Coercer {
+        time_zone: zone::of_session(),
+    };
+    let coerced = coercer
+        .expr(expr, schema)
         .map_err(|error| SqlError::new(error.to_string()))?;
     let field = type_of(&coerced, schema)?;
     Ok((fold(coerced, schema), field))

@@ -12,6 +12,7 @@ use datafusion_expr::{ColumnarValue, Expr, Volatility};
 use datafusion_physical_expr::create_physical_expr;
 
 use super::expr::type_of;
+use super::literal;
 
 /// The expression with its constant parts as literals. What fails is left to fail on a row, if one ever gets there.
 pub(super) fn fold(expr: Expr, schema: &DFSchema) -> Expr {
@@ -20,15 +21,15 @@ pub(super) fn fold(expr: Expr, schema: &DFSchema) -> Expr {
         if matches!(node, Expr::Literal(..) | Expr::Column(_)) || !is_constant(&node) {
             return Ok(Transformed::no(node));
         }
-        let literal = evaluate(&node).map(|value| Expr::Literal(value, None));
-        let same_type = |literal: &Expr| {
-            let types = (type_of(&node, schema), type_of(literal, schema));
-            matches!(types, (Ok(old), Ok(new)) if old.logical_type == new.logical_type)
+        let value = evaluate(&node).ok();
+        let (Some(value), Ok(field)) = (value, type_of(&node, schema)) else {
+            return Ok(Transformed::no(node));
         };
-        Ok(match literal.ok().filter(same_type) {
-            Some(literal) => Transformed::new(literal, true, TreeNodeRecursion::Jump),
-            None => Transformed::no(node),
-        })
+        if value.data_type() != field.logical_type.to_arrow() {
+            return Ok(Transformed::no(node));
+        }
+        let literal = literal::exact(value, field.logical_type);
+        Ok(Transformed::new(literal, true, TreeNodeRecursion::Jump))
     });
     folded.map_or(original, |folded| folded.data)
 }

@@ -1,11 +1,39 @@
-//! Literals with Flink's types: 1 is INT, 0.908 is DECIMAL(3, 3), 1e0 is DOUBLE, INTERVAL '4' SECOND is a duration in milliseconds.
+//! Literals with Flink's types: 1 is INT, 0.908 is DECIMAL(3, 3), 1e0 is DOUBLE, 'abc' is CHAR(3), TIME '10:00:00' is TIME(0), INTERVAL '4' SECOND
+//! is a duration in milliseconds.
 
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion_common::ScalarValue;
+use datafusion_common::metadata::FieldMetadata;
+use datafusion_expr::Expr;
 use sqlparser::ast::{self, DateTimeField, Value};
-use weir_dataflow::types::LogicalType;
+use weir_dataflow::types::{LogicalField, LogicalType};
 
 use crate::error::{Result, SqlError};
+
+/// A value whose type is exactly this one. Arrow's type alone does not tell CHAR from STRING, nor TIMESTAMP(0) from TIMESTAMP(3).
+pub(super) fn exact(value: ScalarValue, logical_type: LogicalType) -> Expr {
+    let field = LogicalField::nullable(logical_type).to_field("");
+    let metadata = FieldMetadata::new_from_field(&field);
+    Expr::Literal(
+        value,
+        Some(metadata).filter(|metadata| !metadata.is_empty()),
+    )
+}
+
+/// A literal that is no interval and has no type in front, with its exact type.
+pub(super) fn plain(literal: &Value) -> Result<Expr> {
+    let found = value(literal)?;
+    let logical_type = match &found {
+        ScalarValue::Utf8(Some(text)) => LogicalType::Char(length(text.encode_utf16().count())),
+        ScalarValue::Binary(Some(bytes)) => LogicalType::Binary(length(bytes.len())),
+        _ => return Ok(Expr::Literal(found, None)),
+    };
+    Ok(exact(found, logical_type))
+}
+
+fn length(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
 
 /// A literal that is no interval and has no type in front.
 pub(super) fn value(value: &Value) -> Result<ScalarValue> {
@@ -66,34 +94,46 @@ fn hex(digits: &str) -> Result<Vec<u8>> {
         .collect()
 }
 
-/// DATE '2020-01-31', TIME '10:00:00', TIMESTAMP '2020-01-31 10:00:00.123'.
-pub(super) fn typed(data_type: &LogicalType, text: &str) -> Result<ScalarValue> {
+/// DATE '2020-01-31', TIME '10:00:00', TIMESTAMP '2020-01-31 10:00:00.123'. The digits of the second's fraction are the type's precision.
+pub(super) fn typed(data_type: &LogicalType, text: &str) -> Result<Expr> {
     let wanted = |what: &str, like: &str| {
         SqlError::new(format!("'{text}' is no {what}")).hint(format!("write it like '{like}'"))
     };
+    let digits = text.split_once('.').map_or(0, |(_, digits)| digits.len());
+    let precision = u8::try_from(digits.min(9)).unwrap_or(9);
     match data_type {
         LogicalType::Date => {
             let date = NaiveDate::parse_from_str(text, "%Y-%m-%d")
                 .map_err(|_| wanted("DATE", "2020-01-31"))?;
             let days = date.signed_duration_since(NaiveDate::default()).num_days();
-            Ok(ScalarValue::Date32(i32::try_from(days).ok()))
+            let days = ScalarValue::Date32(i32::try_from(days).ok());
+            Ok(Expr::Literal(days, None))
         }
         LogicalType::Time(_) => {
             let time = NaiveTime::parse_from_str(text, "%H:%M:%S%.f")
                 .map_err(|_| wanted("TIME", "10:00:00"))?;
             let millis = time.num_seconds_from_midnight() * 1000 + time.nanosecond() / 1_000_000;
-            Ok(ScalarValue::Time32Millisecond(i32::try_from(millis).ok()))
+            let millis = ScalarValue::Time32Millisecond(i32::try_from(millis).ok());
+            Ok(exact(millis, LogicalType::Time(precision)))
         }
         LogicalType::Timestamp(_) => {
             let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
                 .map_err(|_| wanted("TIMESTAMP", "2020-01-31 10:00:00"))?;
-            let digits = text.split_once('.').map_or(0, |(_, digits)| digits.len());
             let utc = time.and_utc();
-            Ok(match digits {
+            let value = match precision {
                 0..=3 => ScalarValue::TimestampMillisecond(Some(utc.timestamp_millis()), None),
                 4..=6 => ScalarValue::TimestampMicrosecond(Some(utc.timestamp_micros()), None),
-                _ => ScalarValue::TimestampNanosecond(utc.timestamp_nanos_opt(), None),
-            })
+                _ => {
+                    let nanos = utc.timestamp_nanos_opt();
+                    let nanos = nanos.ok_or_else(|| {
+                        SqlError::new(format!(
+                            "TIMESTAMP '{text}': with more than 6 digits of a second, years are 1678 to 2261"
+                        ))
+                    })?;
+                    ScalarValue::TimestampNanosecond(Some(nanos), None)
+                }
+            };
+            Ok(exact(value, LogicalType::Timestamp(precision)))
         }
         other => Err(SqlError::unsupported(format!("a literal of type {other}"))),
     }
@@ -101,7 +141,15 @@ pub(super) fn typed(data_type: &LogicalType, text: &str) -> Result<ScalarValue> 
 
 /// INTERVAL '...' unit [TO unit].
 pub(crate) fn interval(interval: &ast::Interval) -> Result<ScalarValue> {
-    let text = match interval.value.as_ref() {
+    // INTERVAL -'1' DAY
+    let (minus, value) = match interval.value.as_ref() {
+        ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus,
+            expr,
+        } => (true, expr.as_ref()),
+        value => (false, value),
+    };
+    let text = match value {
         ast::Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.as_str(),
             _ => return Err(quotes()),
@@ -128,7 +176,7 @@ pub(crate) fn interval(interval: &ast::Interval) -> Result<ScalarValue> {
         None => (false, text.trim().trim_start_matches('+')),
     };
     let total = amount(digits, first, last).ok_or_else(bad)?;
-    let total = if negative { -total } else { total };
+    let total = if negative != minus { -total } else { total };
     if first.is_months() {
         let months = i32::try_from(total).map_err(|_| bad())?;
         return Ok(ScalarValue::IntervalYearMonth(Some(months)));

@@ -14,6 +14,7 @@ mod fold;
 mod from;
 mod graph;
 mod join;
+mod json;
 pub(crate) mod literal;
 mod lower;
 mod lower_join;
@@ -33,6 +34,7 @@ mod sink;
 mod subquery;
 mod text;
 mod values;
+pub(crate) mod zone;
 
 use std::sync::Arc;
 
@@ -174,6 +176,7 @@ pub(crate) fn function_names() -> Vec<String> {
     let mut names: Vec<String> = scalar
         .chain(aggregate::names())
         .chain(over::names())
+        .chain(["CAST", "CURRENT_DATABASE", "TRY_CAST"])
         .map(str::to_lowercase)
         .collect();
     names.sort_unstable();
