@@ -1,7 +1,7 @@
-//! Keyed state in RocksDB: one database an operator instance, its local snapshots, their incremental upload, and restore at any
+//! Keyed state in RocksDB: one database an operator instance, or a few, local snapshots, their incremental upload, and restore at any
 //! parallelism.
 //!
-//! Owns: [`RocksState`] (the `KeyedState` of a running job), [`StateMemory`] (what all of a process' databases share), [`Uploader`],
+//! Owns: [`PartedState`] (the `KeyedState` of a running job, of [`RocksState`]s), [`StateMemory`] (what all of a process' databases share), [`Uploader`],
 //! [`SnapshotReader`] (a snapshot's content as rows).
 //! Must never know: operators, gRPC, how a checkpoint is coordinated.
 
@@ -13,6 +13,7 @@ mod key;
 mod local_copies;
 mod memory;
 mod object;
+mod parted;
 pub mod reader;
 mod restore;
 mod snapshot;
@@ -26,6 +27,7 @@ mod writer;
 pub use error::StateError;
 pub use local_copies::{LocalCopies, remove_forgotten};
 pub use memory::StateMemory;
+pub use parted::{PartedSnapshot, PartedState};
 pub use reader::SnapshotReader;
 pub use restore::RestoreSource;
 pub use snapshot::PendingSnapshot;

@@ -100,7 +100,7 @@ struct Part<'a> {
     groups: KeyGroupRange,
 }
 
-/// The parts that have wanted groups, the one with most of them first.
+/// The parts that have wanted groups, the one with most bytes in them first: it is not copied.
 fn needed(parts: &[v1::KeyedState], wanted: KeyGroupRange) -> Result<Vec<Part<'_>>> {
     let with_files: Vec<_> = parts.iter().filter(|part| !part.files.is_empty()).collect();
     let ranges: Option<Vec<_>> = with_files
@@ -118,7 +118,12 @@ fn needed(parts: &[v1::KeyedState], wanted: KeyGroupRange) -> Result<Vec<Part<'_
             groups,
         })
         .collect();
-    needed.sort_by_key(|part| std::cmp::Reverse(part.groups.last - part.groups.first));
+    let groups = |range: KeyGroupRange| u64::from(range.last - range.first) + 1;
+    let wanted_bytes = |part: &Part<'_>| {
+        let all: u64 = part.files.iter().map(|file| file.size_bytes).sum();
+        all * groups(part.groups) / groups(part.range)
+    };
+    needed.sort_by_key(|part| std::cmp::Reverse(wanted_bytes(part)));
     Ok(needed)
 }
 

@@ -11,10 +11,10 @@ use weir_dataflow::state::Visit;
 use weir_dataflow::{Deferred, Error, KeyedState, Result, SnapshotTarget, StateTable, StateWrites};
 use weir_proto::v1;
 use weir_snapshot::Store;
-use weir_state::{RocksState, Transfers, Uploader};
+use weir_state::{PartedState, Transfers, Uploader};
 
-/// Brings the files of a local snapshot to the object store. Runs beside the stream.
-pub type Upload = Deferred<v1::KeyedState>;
+/// Brings the files of a local snapshot to the object store; gives its parts, of which there is one at least. Runs beside the stream.
+pub type Upload = Deferred<Vec<v1::KeyedState>>;
 
 /// Keyed state with its part in checkpoints.
 pub trait KeyedBackend: KeyedState {
@@ -151,13 +151,13 @@ impl SnapshotTargets {
 
 /// State in RocksDB.
 pub struct RocksBackend {
-    state: RocksState,
+    state: PartedState,
     targets: Arc<SnapshotTargets>,
 }
 
 impl RocksBackend {
     /// A state and where its snapshots go.
-    pub fn new(state: RocksState, targets: Arc<SnapshotTargets>) -> Self {
+    pub fn new(state: PartedState, targets: Arc<SnapshotTargets>) -> Self {
         Self { state, targets }
     }
 }

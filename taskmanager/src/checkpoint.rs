@@ -90,10 +90,12 @@ async fn beside<T: Send + 'static>(
 /// Every operator's deferred work runs, also when one before it has failed: it may hold rows of a sink.
 pub fn finish(cuts: Vec<OperatorCut>) -> Result<Vec<v1::OperatorSnapshot>> {
     let finished: Vec<_> = cuts.into_iter().map(finish_one).collect();
-    finished.into_iter().collect()
+    let parts: Result<Vec<_>> = finished.into_iter().collect();
+    Ok(parts?.into_iter().flatten().collect())
 }
 
-fn finish_one(cut: OperatorCut) -> Result<v1::OperatorSnapshot> {
+/// The first part has everything but the keyed state of the others.
+fn finish_one(cut: OperatorCut) -> Result<Vec<v1::OperatorSnapshot>> {
     let mut states = cut.part.states;
     let deferred = cut.part.deferred.map(|work| work()).transpose();
     let keyed = cut.keyed.map(|upload| upload()).transpose()?;
@@ -104,14 +106,24 @@ fn finish_one(cut: OperatorCut) -> Result<v1::OperatorSnapshot> {
     if let Some(more) = deferred.map_err(name)? {
         states.extend(more);
     }
-    Ok(v1::OperatorSnapshot {
+    let mut keyed = keyed.unwrap_or_default().into_iter();
+    let first = v1::OperatorSnapshot {
         operator_uid: cut.info.uid.to_string(),
         operator_name: cut.info.name.to_string(),
         subtask: cut.info.subtask,
         parallelism: cut.info.parallelism,
-        keyed,
+        keyed: keyed.next(),
         states: states.into_inner(),
         state_schema: cut.state_schema,
         in_flight: None,
-    })
+    };
+    let further = v1::OperatorSnapshot {
+        states: Vec::new(),
+        ..first.clone()
+    };
+    let others = keyed.map(|part| v1::OperatorSnapshot {
+        keyed: Some(part),
+        ..further.clone()
+    });
+    Ok(std::iter::once(first).chain(others).collect())
 }

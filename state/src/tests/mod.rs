@@ -2,6 +2,7 @@
 
 mod conformance;
 mod copies;
+mod parted;
 mod reader;
 mod rescale;
 mod snapshots;

@@ -23,7 +23,7 @@ use weir_operators::source::{SPLITS, SourceOperator};
 use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
 use weir_snapshot::rescale::keyed_parts;
-use weir_state::{LocalCopies, RestoreSource, RocksState, StateMemory, StateOptions};
+use weir_state::{LocalCopies, PartedState, RestoreSource, StateMemory, StateOptions};
 
 use super::restore::{Share, check_schema, share};
 use super::wiring::vertex;
@@ -366,9 +366,9 @@ impl Site {
         };
         let state = match &self.restore {
             Some(from) if !share.keyed.is_empty() => {
-                RocksState::restore(options, &share.keyed, &from.source, &self.targets.transfers)?
+                PartedState::restore(options, &share.keyed, &from.source, &self.targets.transfers)?
             }
-            _ => RocksState::open(options)?,
+            _ => PartedState::open(options)?,
         };
         Ok(Box::new(RocksBackend::new(
             state,
