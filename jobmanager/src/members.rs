@@ -261,6 +261,30 @@ impl Members {
         wanted: Wanted,
         former: &[v1::SlotPlace],
     ) -> Result<Vec<v1::SlotPlace>, Shortage> {
+        let places = self.places(wanted, former, |id, slot| self.is_free(id, slot))?;
+        self.hold(job_id, &places);
+        Ok(places)
+    }
+
+    /// The slots that a job would get if it gave its own back before.
+    pub fn plan(
+        &self,
+        job_id: &str,
+        wanted: Wanted,
+        former: &[v1::SlotPlace],
+    ) -> Result<Vec<v1::SlotPlace>, Shortage> {
+        self.places(wanted, former, |id, slot| {
+            let holder = self.held.get(&(id.to_owned(), slot));
+            holder.is_none_or(|holder| holder == job_id)
+        })
+    }
+
+    fn places(
+        &self,
+        wanted: Wanted,
+        former: &[v1::SlotPlace],
+        is_free: impl Fn(&str, u32) -> bool,
+    ) -> Result<Vec<v1::SlotPlace>, Shortage> {
         let free: Vec<FreeSlots> = self
             .members
             .iter()
@@ -268,7 +292,7 @@ impl Members {
             .map(|(id, member)| FreeSlots {
                 task_manager_id: id.clone(),
                 slots: (0..member.slots)
-                    .filter(|slot| self.is_free(id, *slot))
+                    .filter(|slot| is_free(id, *slot))
                     .collect(),
             })
             .collect();
@@ -286,9 +310,7 @@ impl Members {
                 slot,
             })
             .collect();
-        let places = keep_home(places, former);
-        self.hold(job_id, &places);
-        Ok(places)
+        Ok(keep_home(places, former))
     }
 
     /// The job has these slots already (from an earlier leader).
@@ -483,6 +505,21 @@ mod tests {
             assert_eq!(allocated.ok().map(|places| places.len()), expected);
             members.release("j");
         }
+    }
+
+    #[test]
+    fn what_a_job_would_get_is_what_it_then_gets() {
+        let mut members = Members::default();
+        register(&mut members, "a", "h:1", 2, 0);
+        register(&mut members, "b", "h:2", 2, 0);
+        members.allocate("other", Wanted::exactly(1), &[]).unwrap();
+        let former = members.allocate("j", Wanted::exactly(2), &[]).unwrap();
+        let planned = members.plan("j", Wanted::exactly(3), &former).unwrap();
+        assert!(members.plan("j", Wanted::exactly(4), &former).is_err());
+        assert_eq!(members.holders("a").len() + members.holders("b").len(), 3);
+        members.release("j");
+        let given = members.allocate("j", Wanted::exactly(3), &former).unwrap();
+        assert_eq!(planned, given);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use weir_proto::v1;
-use weir_snapshot::{FileInfo, file_info};
+use weir_snapshot::{FileInfo, Store, file_info};
+
+use crate::upload::is_table;
+use crate::{Result, StateError, Transfers};
 
 /// Copies of jobs of which nothing was heard for so long are removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -55,6 +58,42 @@ impl LocalCopies {
             folder,
             known: Mutex::default(),
         }
+    }
+
+    /// Downloads the tables among `files` that have no copy here yet, for a restore that follows. Gives how many bytes that were. Blocks.
+    pub fn fetch(&self, files: &[v1::FileRef], base: &Store, transfers: &Transfers) -> Result<u64> {
+        let is_missing = |file: &&v1::FileRef| {
+            let length = || self.path(&file.path).metadata().map(|m| m.len());
+            is_table(&file.local_name)
+                && !file.path.is_empty()
+                && !length().is_ok_and(|length| length == file.size_bytes)
+        };
+        // Parts that were one before have files in common.
+        let missing: BTreeMap<&str, &v1::FileRef> = files
+            .iter()
+            .filter(is_missing)
+            .map(|file| (file.path.as_str(), file))
+            .collect();
+        let missing: Vec<&v1::FileRef> = missing.into_values().collect();
+        std::fs::create_dir_all(&self.folder).map_err(|error| {
+            StateError::local(format!("cannot create {}", self.folder.display()), &error)
+        })?;
+        let fetched = transfers.run(missing, |file: &v1::FileRef| async move {
+            let copy = self.path(&file.path);
+            // Under a name of its own until it is whole.
+            let partial = copy.with_extension("partial");
+            let found = base.get_to_file(&file.path, &partial).await?;
+            found.expect(file, || base.url_of(&file.path))?;
+            let renamed = std::fs::rename(&partial, &copy).and_then(|()| copy.metadata());
+            let metadata = renamed.map_err(|error| {
+                StateError::local(format!("cannot keep {}", copy.display()), &error)
+            })?;
+            self.known
+                .lock()
+                .insert(copy, (Identity::of(&metadata), found));
+            Ok(file.size_bytes)
+        })?;
+        Ok(fetched.into_iter().sum())
     }
 
     fn path(&self, stored: &str) -> PathBuf {

@@ -261,6 +261,30 @@ impl Node {
         })
     }
 
+    /// Brings a snapshot's files here before the attempt that needs them. Blocks.
+    pub fn fetch_state(&self, key: &AttemptKey, from: &v1::RestoreFrom) -> Result<()> {
+        let Some(copies) = self.copies(&key.job) else {
+            return Ok(());
+        };
+        let started = std::time::Instant::now();
+        let base = Store::open(&from.base, &self.options.s3)
+            .map_err(|error| Error::Config(error.to_string()))?;
+        let parts = from
+            .manifest
+            .iter()
+            .flat_map(|manifest| &manifest.operators);
+        let files: Vec<v1::FileRef> = parts
+            .filter_map(|part| part.keyed.as_ref())
+            .flat_map(|keyed| keyed.files.iter().cloned())
+            .collect();
+        let bytes = copies.fetch(&files, &base, &self.transfers)?;
+        tracing::info!(
+            job = %key.job, bytes, took_ms = started.elapsed().as_millis() as u64,
+            "files of the next attempt's state are here"
+        );
+        Ok(())
+    }
+
     fn copies(&self, job: &JobId) -> Option<Arc<LocalCopies>> {
         let folder = || self.folder.join(COPIES).join(job.as_str());
         self.options.config.local_copies.then(|| {

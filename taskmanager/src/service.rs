@@ -131,6 +131,21 @@ impl TaskManagerControl for Service {
         Ok(Response::new(v1::DeployResponse {}))
     }
 
+    async fn fetch_state(
+        &self,
+        request: Request<v1::FetchStateRequest>,
+    ) -> Answer<v1::FetchStateResponse> {
+        let request = request.into_inner();
+        let key = self.command(request.fence.as_ref(), "fetch")?;
+        let (node, from) = (Arc::clone(&self.node), request.restore.unwrap_or_default());
+        let fetching = tokio::task::spawn_blocking(move || node.fetch_state(&key, &from));
+        let fetched = fetching
+            .await
+            .unwrap_or_else(|error| Err(Error::Internal(error.to_string())));
+        fetched.map_err(|error| status_of(&error))?;
+        Ok(Response::new(v1::FetchStateResponse {}))
+    }
+
     async fn trigger_checkpoint(
         &self,
         request: Request<v1::TriggerCheckpointRequest>,

@@ -298,6 +298,13 @@ impl TaskManagerControl for FakeTaskManager {
         Ok(Response::new(v1::DeployResponse {}))
     }
 
+    async fn fetch_state(
+        &self,
+        _: Request<v1::FetchStateRequest>,
+    ) -> Answer<v1::FetchStateResponse> {
+        Ok(Response::new(v1::FetchStateResponse {}))
+    }
+
     async fn trigger_checkpoint(
         &self,
         request: Request<v1::TriggerCheckpointRequest>,

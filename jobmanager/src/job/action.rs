@@ -27,6 +27,8 @@ pub enum Input {
     Deployed(u64, Result<(), (String, bool)>),
     /// Answer to [`Action::TearDown`].
     TornDown(u64),
+    /// Answer to [`Action::Prepare`] of an attempt, however it went.
+    Prepared(u64),
     /// Answer to [`Action::Finish`], with the subtasks' last figures.
     Finished(u64, Result<Vec<v1::SubtaskStatus>, String>),
     /// About the snapshots of an attempt.
@@ -105,6 +107,8 @@ pub enum Action {
     Deploy(Restore),
     /// Cancel the current attempt on its task managers.
     TearDown,
+    /// Bring the state to where subtasks will be at this parallelism, as far as it is known yet.
+    Prepare(u32),
     /// Let the subtasks of the current attempt end.
     Finish,
     /// What the coordinator wants.

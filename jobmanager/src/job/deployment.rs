@@ -80,7 +80,7 @@ impl Deployment {
     }
 
     /// Of the snapshot, what the subtasks there need.
-    fn restore_of(&self, id: &str) -> Option<v1::RestoreFrom> {
+    pub fn restore_of(&self, id: &str) -> Option<v1::RestoreFrom> {
         let (base, reducer) = self.restore.as_ref()?;
         let (graph, slots) = (self.common.graph.as_ref()?, self.slots.get(id)?);
         let mut needed = Needed::new();

@@ -22,6 +22,8 @@ const TEAR_DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 const LEASE_POLL: Duration = Duration::from_millis(50);
 /// Commits may have to wait for systems outside.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The job runs meanwhile.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Calls of one kind that are under way: requests are made only then, they can be large.
 const CALLS: usize = 256;
 /// Tries of the notification that a checkpoint is complete.
@@ -126,6 +128,41 @@ pub async fn deploy(
             .map(|(id, _)| id.clone())
             .collect(),
     })
+}
+
+/// Has all task managers of the attempt that `next` will be bring the state here that they will need. `next` carries the fence of the one that runs.
+pub async fn fetch_state(
+    pool: &TaskManagers,
+    next: &Attempt,
+    graph: v1::JobGraph,
+    restore: Option<v1::RestoreFrom>,
+) {
+    let common = v1::DeployRequest {
+        graph: Some(graph),
+        restore,
+        ..Default::default()
+    };
+    let deployment = Deployment::new(common, &next.slots);
+    let errors = next
+        .on_all(|id, address| {
+            let restore = deployment.restore_of(id);
+            async move {
+                let request = v1::FetchStateRequest {
+                    fence: Some(next.fence.clone()),
+                    restore: Some(restore.unwrap_or_default()),
+                };
+                let mut client = pool.client(address)?;
+                call("FetchState", FETCH_TIMEOUT, client.fetch_state(request)).await?;
+                Ok(())
+            }
+        })
+        .await;
+    for (id, status) in &errors {
+        tracing::info!(
+            job = %next.fence.job_id,
+            "task manager {id} did not fetch the next attempt's state: {}", status.message()
+        );
+    }
 }
 
 /// Starts a checkpoint on all task managers.

@@ -38,6 +38,15 @@ pub struct Limits {
     pub restarting_timeout_ms: i64,
 }
 
+/// Slots that a graph needs: slot k runs subtask k of every vertex.
+fn slots_of(graph: &v1::JobGraph) -> usize {
+    let widths = graph
+        .vertices
+        .iter()
+        .map(|vertex| vertex.parallelism as usize);
+    widths.max().unwrap_or(0)
+}
+
 /// What all states share.
 #[derive(Debug)]
 pub struct Context {
@@ -81,14 +90,9 @@ impl Context {
         self.out.push(action);
     }
 
-    /// Slots that the job needs: slot k runs subtask k of every vertex.
+    /// Slots that the job needs.
     pub fn slots_needed(&self) -> usize {
-        self.graph
-            .vertices
-            .iter()
-            .map(|vertex| vertex.parallelism as usize)
-            .max()
-            .unwrap_or(0)
+        slots_of(&self.graph)
     }
 
     /// Slots that the next attempt may have.

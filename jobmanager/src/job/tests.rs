@@ -77,6 +77,7 @@ fn shown(action: &Action) -> String {
         }
         Action::Deploy(_) => "deploy".to_owned(),
         Action::TearDown => "tear-down".to_owned(),
+        Action::Prepare(parallelism) => format!("prepare {parallelism}"),
         Action::Finish => "finish".to_owned(),
         Action::Checkpoint(Request::Allocate) => "checkpoint".to_owned(),
         Action::Checkpoint(Request::Trigger {

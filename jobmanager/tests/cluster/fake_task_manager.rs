@@ -271,6 +271,13 @@ impl TaskManagerControl for Node {
         Ok(Response::new(v1::DeployResponse {}))
     }
 
+    async fn fetch_state(
+        &self,
+        _: Request<v1::FetchStateRequest>,
+    ) -> Result<Response<v1::FetchStateResponse>, Status> {
+        Ok(Response::new(v1::FetchStateResponse {}))
+    }
+
     async fn trigger_checkpoint(
         &self,
         request: Request<v1::TriggerCheckpointRequest>,

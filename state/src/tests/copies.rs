@@ -56,6 +56,41 @@ fn tables_are_taken_from_the_local_disk_and_the_rest_from_the_store() {
 }
 
 #[test]
+fn what_was_fetched_beforehand_is_not_downloaded_at_the_restore() {
+    let world = World::new();
+    let mut state = world.open("start");
+    fill(&mut state, 10);
+    let part = world.checkpoint(&mut state, 1);
+    let tables: Vec<_> = part.files.iter().filter(|f| !f.path.is_empty()).collect();
+    let bytes: u64 = tables
+        .iter()
+        .filter(|file| file.local_name.ends_with(".sst"))
+        .map(|file| file.size_bytes)
+        .sum();
+    let copies = LocalCopies::new(world.folder("fetched"));
+    let fetch = || copies.fetch(&part.files, &world.store, &world.transfers());
+    assert_eq!(fetch().unwrap(), bytes);
+    assert_eq!(fetch().unwrap(), 0, "they are there");
+    for file in tables
+        .iter()
+        .filter(|file| file.local_name.ends_with(".sst"))
+    {
+        std::fs::remove_file(world.stored(file)).unwrap();
+    }
+    let options = StateOptions {
+        copies: Some(Arc::new(copies)),
+        ..world.options("again", all_groups())
+    };
+    let again = RocksState::restore(
+        options,
+        std::slice::from_ref(&part),
+        &world.source(),
+        &world.transfers(),
+    );
+    assert_eq!(content(&mut again.unwrap()), content(&mut state));
+}
+
+#[test]
 fn a_damaged_copy_is_downloaded_again() {
     let world = World::new();
     let (part, expected) = checkpointed(&world);

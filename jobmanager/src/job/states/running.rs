@@ -20,6 +20,8 @@ pub struct Running {
     ending: bool,
     /// What the checkpoint is for that is wanted or under way.
     next: Option<Change>,
+    /// Before that checkpoint, state is brought to where it will be needed.
+    preparing: bool,
     scale_up: ScaleUp,
     /// A checkpoint to move from has failed; no sooner than this, another one.
     retry_at_ms: i64,
@@ -72,14 +74,16 @@ impl Running {
             coordinator,
             ending: false,
             next: None,
+            preparing: false,
             scale_up: ScaleUp::new(context.now_ms),
             retry_at_ms: 0,
             stuck: String::new(),
         }
     }
 
-    /// A checkpoint first: the next attempt starts from it.
-    pub(super) fn rescale(self, context: &mut Context, parallelism: u32) -> State {
+    /// The next attempt starts from a checkpoint. Before it is taken, what there is of the state goes where it will be needed: then
+    /// only what has changed since has to follow while the job stands still.
+    pub(super) fn rescale(mut self, context: &mut Context, parallelism: u32) -> State {
         if !context.has_checkpoint_directory() {
             let why = "the job takes no checkpoints, from which it could go on: \
                        start it with 'execution.checkpointing.dir' set";
@@ -87,7 +91,10 @@ impl Running {
             return State::Running(self);
         }
         context.rescaling = true;
-        self.change(context, Change::Parallelism(parallelism))
+        self.next = Some(Change::Parallelism(parallelism));
+        self.preparing = true;
+        context.ask(Action::Prepare(parallelism));
+        State::Running(self)
     }
 
     fn change(mut self, context: &mut Context, change: Change) -> State {
@@ -158,6 +165,10 @@ impl Running {
             Input::Checkpoint(attempt, event) if attempt == context.attempt => {
                 return self.coordinate(context, event);
             }
+            Input::Prepared(attempt) if attempt == context.attempt && self.preparing => {
+                self.preparing = false;
+                return self.coordinate(context, Event::Wanted(Purpose::Rescale));
+            }
             input => self.execution.on(context, input, SILENT_HEARTBEATS),
         };
         match result {
@@ -173,6 +184,10 @@ impl Running {
         }
         self.ending = true;
         self.coordinator.stop_periodic();
+        if std::mem::take(&mut self.preparing) {
+            self.next = None;
+            context.answer_rescale(Err("the job has finished".to_owned()));
+        }
         if !context.has_checkpoint_directory() {
             give_up_snapshots(context, self.coordinator, "the job has finished");
             return Finished::enter(context, None, false);

@@ -8,8 +8,12 @@ use super::*;
 fn a_rescale_is_a_checkpoint_and_an_attempt_of_another_graph() {
     let mut course = Course::running(true);
     course.does(Input::Rescale(2), "rescaled true");
-    course.does(Input::Rescale(3), "checkpoint");
+    course.does(Input::Rescale(3), "prepare 3");
     course.does(Input::Rescale(4), "rescaled false");
+    course.does(Input::Tick, "");
+    course.does(Input::Prepared(0), "");
+    course.does(Input::Prepared(1), "checkpoint");
+    course.does(Input::Prepared(1), "");
     course.snapshot(1, "trigger 1");
     course.does(committed(1), "record RESTARTING");
     assert_eq!(course.job.context().slots_needed(), 2);
@@ -21,6 +25,15 @@ fn a_rescale_is_a_checkpoint_and_an_attempt_of_another_graph() {
     course.does(Input::Deployed(2, Ok(())), "");
     course.all_report(v1::SubtaskState::Running);
     assert_eq!(course.asked(), "record RUNNING, rescaled true");
+}
+
+#[test]
+fn a_job_that_ends_while_its_state_is_brought_elsewhere_is_not_rescaled() {
+    let mut course = Course::running(true);
+    course.does(Input::Rescale(3), "prepare 3");
+    course.all_report(v1::SubtaskState::EndOfData);
+    assert_eq!(course.asked(), "rescaled false, checkpoint");
+    course.does(Input::Prepared(1), "");
 }
 
 fn resources(open_slots: usize, draining: &[&str]) -> Input {
@@ -193,7 +206,8 @@ fn an_adaptive_job_goes_on_with_the_slots_that_are_left() {
 #[test]
 fn a_rescale_whose_checkpoint_fails_changes_nothing() {
     let mut course = Course::running(true);
-    course.does(Input::Rescale(3), "checkpoint");
+    course.does(Input::Rescale(3), "prepare 3");
+    course.does(Input::Prepared(1), "checkpoint");
     course.does(
         Input::Stop {
             base: "file:///s".to_owned(),
