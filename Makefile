@@ -9,7 +9,7 @@ export PATH := /usr/lib/ccache:$(PATH)
 export CCACHE_DIR ?= $(WEIR_CACHE)/ccache
 export CCACHE_MAXSIZE ?= 3G
 
-.PHONY: run test build lint bench-nexmark bench-recovery bench-barrier bench-scaling chart-install-test setup
+.PHONY: run test build lint bench-nexmark bench-recovery bench-rescale bench-barrier bench-scaling chart-install-test setup
 
 # Built with the features of the whole workspace: `make test` compiles no dependency a second time.
 run: setup
@@ -54,6 +54,16 @@ bench-recovery: build
 	tools/setup.sh bench
 	cargo build --release --workspace --bin bench-recovery
 	$(CARGO_TARGET_DIR)/release/bench-recovery --engines $(ENGINES) --state-mb $(STATE_MB) --kills $(KILLS) --output $(OUTPUT)
+
+# A running job from 2 to 4 subtasks and back, beside Flink: docs/benchmarks.md. STATE_MB is a quarter of the state.
+bench-rescale: ENGINES ?= weir,flink-tuned
+bench-rescale: STATE_MB ?= 50
+bench-rescale: RESCALE ?= 4,2
+bench-rescale: OUTPUT ?= bench-rescale.json
+bench-rescale: build
+	tools/setup.sh bench
+	cargo build --release --workspace --bin bench-recovery
+	$(CARGO_TARGET_DIR)/release/bench-recovery --engines $(ENGINES) --state-mb $(STATE_MB) --rescale $(RESCALE) --output $(OUTPUT)
 
 # How long a barrier holds an aggregation up, and what a checkpoint uploads when CHANGED of KEYS keys have changed.
 bench-barrier: KEYS ?= 10000000

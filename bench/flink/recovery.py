@@ -1,9 +1,9 @@
 """A Flink cluster whose task managers are killed and replaced by order: a job manager, a SQL gateway, and task managers with 1 slot each.
 
 Usage: recovery.py FOLDER; FOLDER is what setup.sh printed. The first line on standard input is
-{"task_managers": N, "settings": {KEY: VALUE}, "statements": [STATEMENT...]}, the last statement an INSERT; it is answered when all its tasks run.
+{"task_managers": N, "parallelism": N, "settings": {KEY: VALUE}, "statements": [STATEMENT...]}, the last statement an INSERT; it is answered when all its tasks run.
 Then each line is a command, answered by a line of JSON: "checkpoint" gives the newest completed one, "kill INDEX" kills a task manager with
-SIGKILL, starts another in its place, and gives the time of the kill. The end of the input stops everything. Standard library only.
+SIGKILL, starts another in its place, and gives the time of the kill, "rescale N" has the job's tasks run N times. The end of the input stops everything. Standard library only.
 """
 import json
 import os
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 from flink import Cluster, free_port, http, wait_for
 
@@ -28,12 +29,11 @@ class Recovering(Cluster):
         self.job = None
 
     def settings(self):
-        count = len(self.task_managers)
         common = {
             # The stock size.
             "taskmanager.memory.process.size": "1728m",
             "taskmanager.numberOfTaskSlots": 1,
-            "parallelism.default": count,
+            "parallelism.default": self.request["parallelism"],
             "execution.checkpointing.local-backup.enabled": "true",
             "execution.state-recovery.from-local": "true",
             # A sequence of datagen lies in each checkpoint, number by number: more than the default lets through.
@@ -95,6 +95,24 @@ class Recovering(Cluster):
         self.start_task_manager(index)
         return {"killed_us": killed_us}
 
+    def rescale(self, parallelism):
+        """Sources that have ended are not deployed any more; all others are asked to follow."""
+        wanted = http(self.job + "/resource-requirements")
+        for vertex in wanted.values():
+            vertex["parallelism"] = {"lowerBound": 1, "upperBound": parallelism}
+        body = json.dumps(wanted).encode()
+        request = urllib.request.Request(self.job + "/resource-requirements", body, {"Content-Type": "application/json"}, method="PUT")
+        with urllib.request.urlopen(request, timeout=60):
+            pass
+
+        def is_so():
+            described = http(self.job)
+            busy = [vertex for vertex in described["vertices"] if vertex["status"] != "FINISHED"]
+            return all(vertex["parallelism"] == parallelism and vertex["status"] == "RUNNING" for vertex in busy)
+
+        wait_for("the job's rescale", is_so, 300)
+        return {}
+
     def stop(self):
         for process in self.task_managers:
             if process:
@@ -121,6 +139,8 @@ def main():
             command = line.split()
             if command[0] == "kill":
                 answer(cluster.kill(int(command[1])))
+            elif command[0] == "rescale":
+                answer(cluster.rescale(int(command[1])))
             else:
                 answer(cluster.checkpoint())
     except RuntimeError as error:

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// A running job on three task managers; everything ends when it is dropped.
+/// A running job on its task managers; everything ends when it is dropped.
 pub(crate) trait Cluster {
     /// The newest one that is complete.
     fn newest_checkpoint(&mut self) -> anyhow::Result<Option<Checkpoint>>;
@@ -12,6 +12,9 @@ pub(crate) trait Cluster {
     /// Kills a task manager as `kill -9` does and starts another process in its place, with the same folder. The time of the kill
     /// in µs since 1970.
     fn kill(&mut self, task_manager: usize) -> anyhow::Result<i64>;
+
+    /// Has the running job go on at this parallelism, and waits until it does.
+    fn rescale(&mut self, parallelism: u32) -> anyhow::Result<()>;
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_bench::process::run;
 
-use crate::TASK_MANAGERS;
 use crate::cluster::{Checkpoint, Cluster};
 use crate::job::Job;
 
@@ -37,7 +36,7 @@ struct Killed {
 }
 
 /// Beside those of `recovery.py`. Restarts follow as soon as in Weir.
-fn settings(tuned: bool) -> Value {
+fn settings(tuned: bool, rescales: bool) -> Value {
     let mut settings = json!({
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 1_000_000,
@@ -46,6 +45,13 @@ fn settings(tuned: bool) -> Value {
     if tuned {
         settings["heartbeat.interval"] = json!(500);
         settings["heartbeat.timeout"] = json!(3000);
+    }
+    if rescales {
+        // Only this scheduler rescales a job that runs; without these it would wait before it begins.
+        settings["jobmanager.scheduler"] = json!("adaptive");
+        settings["jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling"] = json!("0 s");
+        settings["jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout"] =
+            json!("0 s");
     }
     settings
 }
@@ -70,8 +76,9 @@ impl FlinkCluster {
             answers: BufReader::new(answers),
         };
         let request = json!({
-            "task_managers": TASK_MANAGERS,
-            "settings": settings(tuned),
+            "task_managers": job.shape.task_managers,
+            "parallelism": job.shape.parallelism,
+            "settings": settings(tuned, job.shape.windows),
             "statements": job.statements(),
         });
         cluster.call(&request.to_string())?;
@@ -99,6 +106,11 @@ impl Cluster for FlinkCluster {
     fn kill(&mut self, task_manager: usize) -> anyhow::Result<i64> {
         let killed: Killed = serde_json::from_value(self.call(&format!("kill {task_manager}"))?)?;
         Ok(killed.killed_us)
+    }
+
+    fn rescale(&mut self, parallelism: u32) -> anyhow::Result<()> {
+        self.call(&format!("rescale {parallelism}"))?;
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
 //! `make bench-recovery`: how long the output of a job stands still when one of its task managers is killed, on Weir and on Apache Flink.
+//! `make bench-rescale`: the same when its parallelism is changed.
 //!
 //! Both run the same SQL on the same number of task managers, with local copies of the state, and the killed process is replaced at once, as
 //! a supervisor would. Outside of the cluster, records with the time of their sending go into a Kafka topic, and what comes out of the
@@ -21,13 +22,17 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use weir_bench::broker;
 
-use cluster::{Checkpoint, Cluster, wait_until};
-use job::Job;
+use cluster::{Checkpoint, Cluster, now_us, wait_until};
+use job::{Job, Shape};
 use probe::Probes;
-use report::{Kill, Outcome};
+use report::{Kill, Outcome, Rescale};
 
-/// Task managers, each with one slot; and partitions of the topics.
+/// Task managers of which one is killed.
 const TASK_MANAGERS: u32 = 3;
+/// What a job that is rescaled begins with.
+const PARALLELISM: u32 = 2;
+/// Behind a rescale, until its longest gap is over and seen.
+const AFTER_RESCALE: Duration = Duration::from_secs(5);
 /// Until all rows are in the state and a checkpoint has them.
 const FILL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Until a checkpoint of the restarted job is complete.
@@ -52,6 +57,9 @@ struct Options {
     /// Task managers that are killed, one after the other.
     #[arg(long, default_value_t = 2)]
     kills: u32,
+    /// Nothing is killed; the job, which begins with 2, is brought to these parallelisms, on as many task managers as the greatest.
+    #[arg(long, value_delimiter = ',')]
+    rescale: Vec<u32>,
     #[arg(long, default_value = "bench-recovery.json")]
     output: PathBuf,
     /// The binary `weir`.
@@ -83,7 +91,10 @@ fn main() -> anyhow::Result<()> {
         std::fs::write(&options.output, text)
             .with_context(|| format!("cannot write {}", options.output.display()))?;
     }
-    print!("{}", report::table(&outcomes));
+    match options.rescale.is_empty() {
+        true => print!("{}", report::table(&outcomes)),
+        false => print!("{}", report::rescale_table(&outcomes)),
+    }
     println!("figures: {}", options.output.display());
     Ok(())
 }
@@ -105,27 +116,27 @@ fn start(options: &Options, engine: Engine, job: &Job) -> anyhow::Result<Box<dyn
 }
 
 fn measure(options: &Options, engine: Engine) -> anyhow::Result<Outcome> {
-    let job = Job::new(options.state_mb << 20);
+    let shape = shape(options);
+    let job = Job::new(shape, options.state_mb << 20);
     for topic in job.topics() {
-        broker::recreate(topic, TASK_MANAGERS)?;
+        broker::recreate(topic, shape.task_managers)?;
     }
     let mut cluster = start(options, engine, &job)?;
     let probes = Probes::start(&job)?;
     eprintln!("{engine:?}: {} rows of state are made", job.rows());
-    let mut checkpoint = filled(&job, cluster.as_mut(), &probes)?;
+    let checkpoint = filled(&job, cluster.as_mut(), &probes)?;
     let state_bytes = checkpoint.state_bytes;
-    let mut kills = Vec::new();
-    for number in 0..options.kills {
-        std::thread::sleep(BEFORE_KILL);
-        probes.forget_arrivals();
-        let killed_us = cluster.kill((number % TASK_MANAGERS) as usize)?;
-        checkpoint = next_checkpoint(cluster.as_mut(), checkpoint, RECOVERY_TIMEOUT)?;
-        let kill: Kill = probes.outage(killed_us)?;
-        eprintln!(
-            "{engine:?}: output again after {:.2} s, all of it after {:.2} s",
-            kill.first_s, kill.all_s
-        );
-        kills.push(kill);
+    let (mut kills, mut rescales) = (Vec::new(), Vec::new());
+    if options.rescale.is_empty() {
+        kills = kill(options.kills, engine, cluster.as_mut(), &probes, checkpoint)?;
+    } else {
+        rescales = rescale(
+            &options.rescale,
+            engine,
+            cluster.as_mut(),
+            &probes,
+            checkpoint,
+        )?;
     }
     probes.stop()?;
     drop(cluster);
@@ -134,9 +145,70 @@ fn measure(options: &Options, engine: Engine) -> anyhow::Result<Outcome> {
     }
     Ok(Outcome {
         engine,
-        state_mb: state_bytes as f64 / f64::from(TASK_MANAGERS) / f64::from(1 << 20),
+        state_mb: state_bytes as f64 / f64::from(shape.parallelism) / f64::from(1 << 20),
         kills,
+        rescales,
     })
+}
+
+fn shape(options: &Options) -> Shape {
+    match options.rescale.iter().max() {
+        Some(&most) => Shape {
+            task_managers: most.max(PARALLELISM),
+            parallelism: PARALLELISM,
+            windows: true,
+        },
+        None => Shape {
+            task_managers: TASK_MANAGERS,
+            parallelism: TASK_MANAGERS,
+            windows: false,
+        },
+    }
+}
+
+fn kill(
+    kills: u32,
+    engine: Engine,
+    cluster: &mut dyn Cluster,
+    probes: &Probes,
+    mut checkpoint: Checkpoint,
+) -> anyhow::Result<Vec<Kill>> {
+    let mut seen = Vec::new();
+    for number in 0..kills {
+        std::thread::sleep(BEFORE_KILL);
+        probes.forget_arrivals();
+        let killed_us = cluster.kill((number % TASK_MANAGERS) as usize)?;
+        checkpoint = next_checkpoint(cluster, checkpoint, RECOVERY_TIMEOUT)?;
+        let kill = probes.outage(killed_us)?;
+        eprintln!(
+            "{engine:?}: output again after {:.2} s, all of it after {:.2} s",
+            kill.first_s, kill.all_s
+        );
+        seen.push(kill);
+    }
+    Ok(seen)
+}
+
+fn rescale(
+    parallelisms: &[u32],
+    engine: Engine,
+    cluster: &mut dyn Cluster,
+    probes: &Probes,
+    mut checkpoint: Checkpoint,
+) -> anyhow::Result<Vec<Rescale>> {
+    let mut seen = Vec::new();
+    for &parallelism in parallelisms {
+        std::thread::sleep(BEFORE_KILL);
+        probes.forget_arrivals();
+        let asked_us = now_us();
+        cluster.rescale(parallelism)?;
+        std::thread::sleep(AFTER_RESCALE);
+        checkpoint = next_checkpoint(cluster, checkpoint, RECOVERY_TIMEOUT)?;
+        let gap_s = probes.longest_gap_s(asked_us)?;
+        eprintln!("{engine:?}: a key stood still for {gap_s:.2} s on the way to {parallelism}");
+        seen.push(Rescale { parallelism, gap_s });
+    }
+    Ok(seen)
 }
 
 /// Waits until all rows are in the state, and in a checkpoint that is no smaller than the one before.

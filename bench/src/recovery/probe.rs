@@ -19,12 +19,11 @@ use rdkafka::topic_partition_list::Offset;
 use serde::Deserialize;
 use weir_bench::broker::client;
 
-use crate::TASK_MANAGERS;
 use crate::cluster::now_us;
 use crate::job::{Job, TEXT};
 use crate::report::Kill;
 
-/// So many keys, spread over all: on each of three task managers lie some.
+/// So many keys, spread over all: on each task manager lie some.
 const KEYS: u64 = 60;
 const INTERVAL: Duration = Duration::from_millis(20);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,11 +88,13 @@ impl Probes {
         let seen = keys.iter().map(|key| (*key, Seen::default())).collect();
         let seen: Shared = Arc::new(Mutex::new(seen));
         let stop = Arc::new(AtomicBool::new(false));
-        let consumer = consumer(job.results())?;
+        let partitions = i32::try_from(job.shape.task_managers)?;
+        let consumer = consumer(job.results(), partitions)?;
         let producer: ThreadedProducer<DefaultProducerContext> =
             client().set("linger.ms", "0").create()?;
         let (topic, stopped) = (job.probes().to_owned(), Arc::clone(&stop));
-        let sender = std::thread::spawn(move || send(&producer, &topic, &keys, &stopped));
+        let sender =
+            std::thread::spawn(move || send(&producer, (&topic, partitions), &keys, &stopped));
         let (own, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
         let reader = std::thread::spawn(move || receive(&consumer, &own, &stopped));
         Ok(Self {
@@ -141,6 +142,18 @@ impl Probes {
         })
     }
 
+    /// The longest time that any key was without new output since then, in seconds.
+    pub(crate) fn longest_gap_s(&self, since_us: i64) -> anyhow::Result<f64> {
+        let seen = self.seen.lock();
+        let gaps = seen.iter().map(|(key, seen)| {
+            longest_gap(&seen.arrivals_us, since_us)
+                .with_context(|| format!("nothing new came for key {key}"))
+        });
+        let gaps = gaps.collect::<anyhow::Result<Vec<i64>>>()?;
+        let longest = gaps.into_iter().max().context("there are no keys")?;
+        Ok(longest as f64 / 1e6)
+    }
+
     /// Ends the threads; their error if they had one.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
@@ -171,7 +184,13 @@ fn end_of_outage(arrivals_us: &[i64], killed_us: i64) -> Option<i64> {
         .map(|pair| pair[1])
 }
 
-fn consumer(topic: &str) -> anyhow::Result<BaseConsumer> {
+/// Between two arrivals of which the second is behind `since_us`.
+fn longest_gap(arrivals_us: &[i64], since_us: i64) -> Option<i64> {
+    let pairs = arrivals_us.windows(2).filter(|pair| pair[1] > since_us);
+    pairs.map(|pair| pair[1] - pair[0]).max()
+}
+
+fn consumer(topic: &str, partitions: i32) -> anyhow::Result<BaseConsumer> {
     let consumer: BaseConsumer = client()
         .set("group.id", "recovery")
         .set("isolation.level", "read_uncommitted")
@@ -179,7 +198,7 @@ fn consumer(topic: &str) -> anyhow::Result<BaseConsumer> {
         .set("fetch.wait.max.ms", "10")
         .create()?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(TASK_MANAGERS)? {
+    for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     consumer.assign(&list)?;
@@ -188,14 +207,13 @@ fn consumer(topic: &str) -> anyhow::Result<BaseConsumer> {
 
 fn send(
     producer: &ThreadedProducer<DefaultProducerContext>,
-    topic: &str,
+    (topic, partitions): (&str, i32),
     keys: &[i64],
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        for (number, key) in keys.iter().enumerate() {
+        for (key, partition) in keys.iter().zip((0..partitions).cycle()) {
             let record = format!(r#"{{"k":{key},"v":"","t":{}}}"#, now_us());
-            let partition = i32::try_from(number % TASK_MANAGERS as usize)?;
             producer
                 .send(
                     BaseRecord::<(), str>::to(topic)
@@ -244,6 +262,8 @@ mod tests {
         // The key's owner was killed: its pause begins before the kill.
         assert_eq!(end_of_outage(&[500, 1000, 1020], 525), Some(1000));
         assert_eq!(end_of_outage(&[500, 520], 525), None);
+        assert_eq!(longest_gap(&arrivals, 530), Some(340));
+        assert_eq!(longest_gap(&arrivals, 950), None);
     }
 
     #[test]

@@ -15,13 +15,23 @@ pub(crate) struct Kill {
     pub all_s: f64,
 }
 
-/// One engine's kills.
+/// A change of the parallelism.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Rescale {
+    /// The new one.
+    pub parallelism: u32,
+    /// The longest time any key was without new output.
+    pub gap_s: f64,
+}
+
+/// One engine's kills, or its rescales.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub engine: Engine,
     /// Of each task manager, by the checkpoint before the first kill.
     pub state_mb: f64,
     pub kills: Vec<Kill>,
+    pub rescales: Vec<Rescale>,
 }
 
 impl Outcome {
@@ -37,6 +47,33 @@ impl Outcome {
     }
 }
 
+/// A line a change of the parallelism of an engine's job.
+pub(crate) fn rescale_table(outcomes: &[Outcome]) -> String {
+    let mut text = String::from("engine       state MB  parallelism  longest gap of a key s\n");
+    for one in outcomes {
+        for rescale in &one.rescales {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{:<12} {:>8.0} {:>12} {:>23.2}",
+                name(one.engine),
+                one.state_mb,
+                rescale.parallelism,
+                rescale.gap_s
+            );
+        }
+    }
+    text
+}
+
+fn name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Weir => "weir",
+        Engine::Flink => "flink",
+        Engine::FlinkTuned => "flink-tuned",
+    }
+}
+
 /// A line an engine; the ratios are those of the medians to Weir's.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
@@ -44,11 +81,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     );
     let weir = outcomes.iter().find(|one| one.engine == Engine::Weir);
     for one in outcomes {
-        let name = match one.engine {
-            Engine::Weir => "weir",
-            Engine::Flink => "flink",
-            Engine::FlinkTuned => "flink-tuned",
-        };
+        let name = name(one.engine);
         let first = one.summary(|kill| kill.first_s);
         let all = one.summary(|kill| kill.all_s);
         let ratio = match weir {
@@ -83,6 +116,7 @@ mod tests {
         let outcome = |engine, first: &[f64]| Outcome {
             engine,
             state_mb: 10.0,
+            rescales: Vec::new(),
             kills: first
                 .iter()
                 .map(|&first_s| Kill {

@@ -1,4 +1,4 @@
-//! Weir: a job manager and three task managers as processes, with a folder and an address each that outlive a kill.
+//! Weir: a job manager and task managers as processes, with a folder and an address each that outlive a kill.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,6 @@ use weir_bench::free_port;
 use weir_bench::log::{completed_checkpoints, number};
 use weir_bench::process::{Process, run};
 
-use crate::TASK_MANAGERS;
 use crate::cluster::{Checkpoint, Cluster, now_us};
 use crate::job::Job;
 
@@ -23,6 +22,7 @@ pub(crate) struct WeirCluster {
     task_managers: Vec<Process>,
     ports: Vec<u16>,
     _job_manager: Process,
+    job_id: String,
     folder: tempfile::TempDir,
 }
 
@@ -39,14 +39,15 @@ impl WeirCluster {
             task_managers: Vec::new(),
             ports: Vec::new(),
             _job_manager: job_manager,
+            job_id: String::new(),
             folder,
         };
-        for index in 0..TASK_MANAGERS as usize {
+        for index in 0..job.shape.task_managers as usize {
             cluster.ports.push(free_port()?);
             let process = cluster.task_manager(index)?;
             cluster.task_managers.push(process);
         }
-        cluster.submit(job)?;
+        cluster.job_id = cluster.submit(job)?;
         Ok(cluster)
     }
 
@@ -63,16 +64,17 @@ impl WeirCluster {
         role(&self.binary, "taskmanager", &settings, &log)
     }
 
-    fn submit(&self, job: &Job) -> anyhow::Result<()> {
+    fn submit(&self, job: &Job) -> anyhow::Result<String> {
         let script = self.folder.path().join("script.sql");
         std::fs::write(&script, job.statements().join(";\n"))?;
         let mut command = Command::new(&self.binary);
         command
             .args(["run", "--jobmanager", &self.job_manager_address])
             .arg(&script)
-            .args(["--parallelism", &TASK_MANAGERS.to_string()]);
-        run(&mut command, None, CALL_TIMEOUT).context("cannot start the job")?;
-        Ok(())
+            .args(["--parallelism", &job.shape.parallelism.to_string()]);
+        let answer = run(&mut command, None, CALL_TIMEOUT).context("cannot start the job")?;
+        let id = answer.split_whitespace().find(|word| word.len() == 32);
+        Ok(id.context("no job id was printed")?.to_owned())
     }
 }
 
@@ -125,6 +127,16 @@ impl Cluster for WeirCluster {
         let process = self.task_manager(task_manager)?;
         self.task_managers[task_manager] = process;
         Ok(killed_us)
+    }
+
+    fn rescale(&mut self, parallelism: u32) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["rescale", "--jobmanager", &self.job_manager_address])
+            .arg(&self.job_id)
+            .args(["--parallelism", &parallelism.to_string()]);
+        run(&mut command, None, CALL_TIMEOUT).context("cannot rescale the job")?;
+        Ok(())
     }
 }
 
