@@ -23,6 +23,7 @@ pub mod join;
 pub mod over;
 pub mod rank;
 pub mod sink;
+mod sink_constraints;
 pub mod source;
 pub mod watermark;
 pub mod window;

@@ -4,8 +4,6 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use weir_common::ids::CheckpointId;
 use weir_dataflow::schema::decode_schema;
@@ -17,6 +15,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator_state::Redistribution;
 
 use crate::committables::Committables;
+use crate::sink_constraints::Constraints;
 
 /// Name of the list of committables.
 pub const COMMITTABLES: &str = "committables";
@@ -26,8 +25,7 @@ const PREPARE_ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Runs a connector's writer.
 pub struct SinkOperator {
-    spec: v1::Sink,
-    schema: SchemaRef,
+    constraints: Constraints,
     writer: Box<dyn SinkWriter>,
     ledger: Arc<Ledger>,
 }
@@ -89,32 +87,10 @@ impl SinkOperator {
     pub fn new(spec: v1::Sink, writer: Box<dyn SinkWriter>) -> Result<Self> {
         let schema = decode_schema(&spec.schema)?;
         Ok(Self {
-            spec,
-            schema,
+            constraints: Constraints::new(&spec, &schema),
             writer,
             ledger: Arc::default(),
         })
-    }
-
-    fn check_not_null(&self, data: &RecordBatch) -> Result<()> {
-        for index in &self.spec.not_null {
-            let has_null = data
-                .columns()
-                .get(*index as usize)
-                .is_some_and(|column| column.null_count() > 0);
-            if has_null {
-                let name = self
-                    .schema
-                    .fields()
-                    .get(*index as usize)
-                    .map_or("?", |field| field.name());
-                return Err(Error::Data(format!(
-                    "column '{name}' of table '{}' is NOT NULL, but a NULL was written to it; filter such rows with WHERE",
-                    self.spec.table
-                )));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -150,10 +126,7 @@ impl Operator for SinkOperator {
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &mut Context<'_>) -> Result<()> {
-        self.check_not_null(batch.data())?;
-        let renamed =
-            RecordBatch::try_new(Arc::clone(&self.schema), batch.data().columns().to_vec())?;
-        self.writer.write(&batch.with_data(renamed)?)
+        self.writer.write(&self.constraints.apply(batch)?)
     }
 
     fn snapshot(&mut self, checkpoint: CheckpointId, _: &mut Context<'_>) -> Result<SnapshotPart> {

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, Column, ColumnKind, Relation, Table, Watermark};
 use crate::error::{Result, SqlError};
 use crate::statement::{
     ColumnDefinition, ColumnDefinitionKind, CreateTable, LikeClause, LikeFeature, LikeStrategy,
-    relation_name,
+    WatermarkDefinition, relation_name,
 };
 
 /// The table that a CREATE TABLE makes.
@@ -23,6 +23,7 @@ pub(crate) fn resolve(create: &CreateTable, catalog: &Catalog) -> Result<Table> 
         columns: Vec::new(),
         watermark: None,
         primary_key: Vec::new(),
+        key_name: create.key_name.clone(),
         partitioned_by: Vec::new(),
         comment: create.comment.clone(),
         options: Default::default(),
@@ -48,13 +49,8 @@ pub(crate) fn resolve(create: &CreateTable, catalog: &Catalog) -> Result<Table> 
         let error = SqlError::new(format!("the table '{}' has no columns", table.name));
         return Err(error.at(&create.name));
     }
-    if let Some(watermark) = &create.watermark {
-        check_known(&table, &watermark.column)?;
-        check_rowtime(&table, &watermark.column)?;
-        table.watermark = Some(Watermark {
-            column: watermark.column.value.clone(),
-            expr: watermark.expr.clone(),
-        });
+    if let Some(declared) = &create.watermark {
+        watermark(&mut table, declared)?;
     }
     primary_key(&mut table, &create.primary_key)?;
     partitions(&mut table, &create.partitioned_by)?;
@@ -70,7 +66,8 @@ pub(crate) fn resolve(create: &CreateTable, catalog: &Catalog) -> Result<Table> 
     Ok(table)
 }
 
-fn column(definition: &ColumnDefinition) -> Column {
+/// A column as declared.
+pub(crate) fn column(definition: &ColumnDefinition) -> Column {
     let kind = match &definition.kind {
         ColumnDefinitionKind::Physical(field) => ColumnKind::Physical(field.clone()),
         ColumnDefinitionKind::Metadata {
@@ -93,7 +90,19 @@ fn column(definition: &ColumnDefinition) -> Column {
     }
 }
 
-fn check_known(table: &Table, name: &Ident) -> Result<()> {
+/// The table's watermark.
+pub(crate) fn watermark(table: &mut Table, declared: &WatermarkDefinition) -> Result<()> {
+    check_known(table, &declared.column)?;
+    check_rowtime(table, &declared.column)?;
+    table.watermark = Some(Watermark {
+        column: declared.column.value.clone(),
+        expr: declared.expr.clone(),
+    });
+    Ok(())
+}
+
+/// The table has a column of this name.
+pub(crate) fn check_known(table: &Table, name: &Ident) -> Result<()> {
     if table.columns.iter().any(|column| column.name == name.value) {
         return Ok(());
     }
@@ -125,7 +134,8 @@ fn check_rowtime(table: &Table, name: &Ident) -> Result<()> {
     .at_location(name.span.start))
 }
 
-fn check_twice(names: &[Ident], place: &str) -> Result<()> {
+/// No name comes twice.
+pub(crate) fn check_twice(names: &[Ident], place: &str) -> Result<()> {
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| !seen.insert(&name.value)) {
         Some(name) => Err(
@@ -137,7 +147,7 @@ fn check_twice(names: &[Ident], place: &str) -> Result<()> {
 }
 
 /// The columns of a primary key are NOT NULL, declared or not.
-fn primary_key(table: &mut Table, names: &[Ident]) -> Result<()> {
+pub(crate) fn primary_key(table: &mut Table, names: &[Ident]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -223,6 +233,7 @@ fn copy(
             return Err(both(create, "a PRIMARY KEY", "CONSTRAINTS"));
         }
         table.primary_key = source.primary_key.clone();
+        table.key_name = source.key_name.clone();
     }
     if strategy(LikeFeature::Partitions) != LikeStrategy::Excluding
         && !source.partitioned_by.is_empty()

@@ -4,7 +4,9 @@
 //! streaming planner (`plan`). Must never know: sockets, state, how an operator runs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod alter;
 pub mod catalog;
+mod ctas;
 mod ddl;
 pub mod dialect;
 pub mod error;
@@ -15,8 +17,10 @@ pub mod session;
 #[cfg(test)]
 mod session_tests;
 mod show;
+mod spaces;
 mod stack;
 pub mod statement;
+pub mod statements;
 pub mod tvf;
 pub mod types;
 

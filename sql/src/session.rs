@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use sqlparser::ast::{Ident, ObjectName};
+use sqlparser::ast::ObjectName;
 use sqlparser::tokenizer::Location;
 use weir_proto::v1::JobGraph;
 
-use crate::catalog::{Catalog, Relation, View};
+use crate::catalog::{Catalog, Path, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::options::{PARALLELISM, SessionOptions};
 use crate::plan::{self, PlannedQuery};
 use crate::statement::{
-    CATALOG, CreateTable, CreateView, DATABASE, Drop, Insert, Spanned, Statement, relation_name,
+    AlterTable, AlterView, CreateTable, CreateView, Drop, Insert, Replace, Spanned, Statement,
+    TableChange, relation_name,
 };
-use crate::{ddl, show, stack};
+use crate::{alter, ctas, ddl, show, spaces, stack};
 
 /// What a session starts with.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +116,16 @@ impl Session {
             Statement::CreateView(create) => self.create_view(create),
             Statement::Drop(drop) => self.drop_relation(drop),
             Statement::Show(what) => show::show(&self.catalog, &self.options, what),
+            Statement::AlterTable(alter) => self.alter_table(alter),
+            Statement::AlterView(alter) => self.alter_view(alter),
+            Statement::Space(change) => spaces::change(&mut self.catalog, change).map(ok),
+            Statement::DescribeCatalog(name, extended) => {
+                let rows = spaces::describe(&self.catalog, name, *extended)?;
+                Ok(StatementResult::Rows {
+                    columns: ["info name", "info value"].map(str::to_owned).into(),
+                    rows,
+                })
+            }
             Statement::Describe(name) => show::describe(&self.catalog, &self.options, name, None),
             Statement::Explain(explain) => {
                 let text = plan::explain(
@@ -122,6 +133,7 @@ impl Session {
                     &self.options,
                     &explain.target,
                     explain.changelog_mode,
+                    explain.json_plan,
                 )?;
                 Ok(show::one_cell("result", text))
             }
@@ -140,7 +152,9 @@ impl Session {
                 result.map_err(|error| error.at_location(*location))?;
                 Ok(ok(format!("'{key}' is reset")))
             }
-            Statement::Use { catalog, database } => use_(catalog.as_ref(), database.as_ref()),
+            Statement::Use { catalog, database } => {
+                spaces::use_(&mut self.catalog, catalog.as_ref(), database.as_ref()).map(ok)
+            }
             Statement::Insert(insert) => self.job(std::slice::from_ref(insert), JobKind::Insert),
             Statement::StatementSet(inserts) => self.job(inserts, JobKind::StatementSet),
             Statement::Query(query) => {
@@ -156,90 +170,204 @@ impl Session {
     }
 
     fn create_table(&mut self, create: &CreateTable) -> Result<StatementResult> {
-        let table = ddl::resolve(create, &self.catalog)?;
-        if self.is_taken(&create.name, create.if_not_exists)? {
-            return Ok(ok(format!("'{}' exists already", table.name)));
+        let path = self.catalog.path(&create.name)?;
+        self.check_replaced(create, &path)?;
+        let Some(written) = &create.query else {
+            let table = ddl::resolve(create, &self.catalog)?;
+            if self.is_taken(&path, create.temporary, &create.name, create.if_not_exists)? {
+                return Ok(ok(format!("'{path}' exists already")));
+            }
+            plan::table_schema(&self.catalog, &self.options, &table)
+                .map_err(|error| error.at(&create.name))?;
+            let table = Relation::Table(Box::new(table));
+            self.catalog.insert(&path.space, table);
+            return Ok(ok(format!("table '{path}' is created")));
+        };
+        let columns = plan::query_schema(&self.catalog, &self.options, &written.query)?;
+        let (create, insert) = ctas::taken_apart(create, written, columns)?;
+        let table = ddl::resolve(&create, &self.catalog)?;
+        let taken = create.replace == Replace::No
+            && self.is_taken(&path, false, &create.name, create.if_not_exists)?;
+        let before = self.catalog.clone();
+        if !taken {
+            let table = Relation::Table(Box::new(table));
+            self.catalog.insert(&path.space, table);
         }
-        plan::table_schema(&self.catalog, &self.options, &table)
-            .map_err(|error| error.at(&create.name))?;
-        let message = format!("table '{}' is created", table.name);
-        self.catalog.insert(Relation::Table(Box::new(table)));
-        Ok(ok(message))
+        let job = self.job(std::slice::from_ref(&insert), JobKind::Insert);
+        if job.is_err() {
+            self.catalog = before;
+        }
+        job
+    }
+
+    fn check_replaced(&self, create: &CreateTable, path: &Path) -> Result<()> {
+        if create.replace == Replace::MustBeThere && self.catalog.get_kept(path).is_none() {
+            let error = SqlError::new(format!("there is no table '{path}' to replace"));
+            return Err(error.hint("write CREATE OR REPLACE TABLE").at(&create.name));
+        }
+        Ok(())
     }
 
     fn create_view(&mut self, create: &CreateView) -> Result<StatementResult> {
-        let name = relation_name(&create.name)?.value.clone();
-        if self.is_taken(&create.name, create.if_not_exists)? {
-            return Ok(ok(format!("'{name}' exists already")));
+        let path = self.catalog.path(&create.name)?;
+        if self.is_taken(&path, create.temporary, &create.name, create.if_not_exists)? {
+            return Ok(ok(format!("'{path}' exists already")));
         }
         let columns = plan::query_schema(&self.catalog, &self.options, &create.query)?;
         if !create.columns.is_empty() && create.columns.len() != columns.len() {
             let error = SqlError::new(format!(
-                "the view '{name}' names {} columns, and its query has {}",
+                "the view '{}' names {} columns, and its query has {}",
+                path.name,
                 create.columns.len(),
                 columns.len()
             ));
             return Err(error.at(&create.name));
         }
-        let message = format!("view '{name}' is created");
-        self.catalog.insert(Relation::View(View {
-            name,
+        let names = create.columns.iter().map(|column| column.value.clone());
+        let view = View {
+            name: path.name.clone(),
             temporary: create.temporary,
-            columns: create
-                .columns
-                .iter()
-                .map(|column| column.value.clone())
-                .collect(),
+            columns: names.collect(),
             query: create.query.clone(),
             text: create.text.clone(),
-        }));
-        Ok(ok(message))
+            comment: create.comment.clone(),
+            space: self.catalog.space().clone(),
+        };
+        self.catalog.insert(&path.space, Relation::View(view));
+        Ok(ok(format!("view '{path}' is created")))
     }
 
-    /// Whether a name is in use and may be (IF NOT EXISTS); if it may not, an error.
-    fn is_taken(&self, name: &ObjectName, if_not_exists: bool) -> Result<bool> {
-        let ident = relation_name(name)?;
-        match self.catalog.get(&ident.value) {
+    /// Whether a name is in use and may be (IF NOT EXISTS); if it may not, an error. A temporary table may hide one that is not.
+    fn is_taken(
+        &self,
+        path: &Path,
+        temporary: bool,
+        name: &ObjectName,
+        if_not_exists: bool,
+    ) -> Result<bool> {
+        let existing = match temporary {
+            true => self.catalog.get_temporary(path),
+            false => self.catalog.get_kept(path),
+        };
+        match existing {
             None => Ok(false),
             Some(_) if if_not_exists => Ok(true),
             Some(existing) => Err(SqlError::new(format!(
                 "a {} '{}' exists already",
                 kind_of(existing),
-                ident.value
+                path.name
             ))
-            .at_location(ident.span.start)),
+            .at(name)),
         }
     }
 
     fn drop_relation(&mut self, drop: &Drop) -> Result<StatementResult> {
-        let ident = relation_name(&drop.name)?;
-        let name = ident.value.clone();
+        let path = self.catalog.path(&drop.name)?;
         let kind = match (drop.temporary, drop.view) {
             (true, true) => "temporary view",
             (true, false) => "temporary table",
             (false, true) => "view",
             (false, false) => "table",
         };
-        match self.catalog.get(&name) {
+        match self.catalog.get(&path) {
             Some(existing) if kind_of(existing) == kind => {
-                self.catalog.remove(&name);
-                Ok(ok(format!("{kind} '{name}' is dropped")))
+                self.catalog.remove(&path, drop.temporary);
+                Ok(ok(format!("{kind} '{path}' is dropped")))
             }
             Some(existing) => {
-                let actual = kind_of(existing);
+                let (actual, name) = (kind_of(existing), &path.name);
                 Err(SqlError::new(format!("'{name}' is a {actual}"))
                     .hint(format!("write DROP {} {name}", actual.to_uppercase()))
-                    .at_location(ident.span.start))
+                    .at(&drop.name))
             }
-            None if drop.if_exists => Ok(ok(format!("there is no {kind} '{name}'"))),
+            None if drop.if_exists => Ok(ok(format!("there is no {kind} '{path}'"))),
             None => {
-                let known = self
-                    .catalog
-                    .relations()
-                    .filter(|other| kind_of(other) == kind);
-                Err(SqlError::unknown(kind, ident, known.map(Relation::name)))
+                let all = self.catalog.relations(&path.space);
+                let known = all.into_iter().filter(|other| kind_of(other) == kind);
+                let name = relation_name(&drop.name)?;
+                Err(SqlError::unknown(kind, name, known.map(Relation::name)))
             }
         }
+    }
+
+    fn alter_table(&mut self, alter: &AlterTable) -> Result<StatementResult> {
+        let path = self.catalog.path(&alter.name)?;
+        let table = match self.catalog.get_kept(&path) {
+            Some(Relation::Table(table)) => table,
+            Some(Relation::View(_)) => {
+                let error = SqlError::new(format!("'{path}' is a view"));
+                return Err(error.hint("write ALTER VIEW").at(&alter.name));
+            }
+            None if alter.if_exists => return Ok(ok(format!("there is no table '{path}'"))),
+            None if self.catalog.get_temporary(&path).is_some() => {
+                let error = SqlError::new(format!("'{path}' is temporary: it cannot be altered"));
+                return Err(error.hint("drop it and create it again").at(&alter.name));
+            }
+            None => {
+                self.catalog.resolve(&alter.name)?;
+                return Err(SqlError::new(format!("there is no table '{path}'")).at(&alter.name));
+            }
+        };
+        let altered = alter::altered(table, &alter.change).map_err(|e| e.at(&alter.name))?;
+        plan::table_schema(&self.catalog, &self.options, &altered)
+            .map_err(|error| error.at(&alter.name))?;
+        let table = Relation::Table(Box::new(altered));
+        if let TableChange::Rename(to) = &alter.change {
+            return self.rename(&path, to, table);
+        }
+        self.catalog.insert(&path.space, table);
+        Ok(ok(format!("table '{path}' is altered")))
+    }
+
+    /// Within its database, as in Flink.
+    fn rename(
+        &mut self,
+        path: &Path,
+        to: &ObjectName,
+        mut relation: Relation,
+    ) -> Result<StatementResult> {
+        let new = self.catalog.path(to)?;
+        if new.space != path.space {
+            let error = SqlError::new("a table is not renamed into another database");
+            return Err(error.at(to));
+        }
+        self.is_taken(&new, false, to, false)?;
+        match &mut relation {
+            Relation::Table(table) => table.name.clone_from(&new.name),
+            Relation::View(view) => view.name.clone_from(&new.name),
+        }
+        self.catalog.remove(path, false);
+        self.catalog.insert(&new.space, relation);
+        Ok(ok(format!("'{path}' is now '{new}'")))
+    }
+
+    fn alter_view(&mut self, alter: &AlterView) -> Result<StatementResult> {
+        let path = self.catalog.path(&alter.name)?;
+        let mut view = match self.catalog.get_kept(&path) {
+            Some(Relation::View(view)) => view.clone(),
+            Some(Relation::Table(_)) => {
+                let error = SqlError::new(format!("'{path}' is a table"));
+                return Err(error.hint("write ALTER TABLE").at(&alter.name));
+            }
+            None => {
+                let all = self.catalog.relations(&path.space);
+                let views = all.into_iter().filter(|other| kind_of(other) == "view");
+                let name = relation_name(&alter.name)?;
+                return Err(SqlError::unknown("view", name, views.map(Relation::name)));
+            }
+        };
+        if let Some(to) = &alter.rename {
+            return self.rename(&path, to, Relation::View(view));
+        }
+        if let Some((query, text)) = &alter.query {
+            plan::query_schema(&self.catalog, &self.options, query)?;
+            view.query.clone_from(query);
+            view.text.clone_from(text);
+            view.columns.clear();
+            view.space = self.catalog.space().clone();
+        }
+        self.catalog.insert(&path.space, Relation::View(view));
+        Ok(ok(format!("view '{path}' is altered")))
     }
 
     fn job(&self, inserts: &[Insert], kind: JobKind) -> Result<StatementResult> {
@@ -254,9 +382,8 @@ impl Session {
             return name.to_owned();
         }
         let targets = inserts.iter().map(|insert| {
-            let target = relation_name(&insert.target);
-            let table = target.map_or("", |ident| ident.value.as_str());
-            format!("{CATALOG}.{DATABASE}.{table}")
+            let target = self.catalog.path(&insert.target);
+            target.map_or_else(|_| String::new(), |path| path.to_string())
         });
         format!("insert-into_{}", targets.collect::<Vec<_>>().join(","))
     }
@@ -273,17 +400,6 @@ fn kind_of(relation: &Relation) -> &'static str {
 
 fn ok(message: impl Into<String>) -> StatementResult {
     StatementResult::Ok(message.into())
-}
-
-/// There is one catalog with one database.
-fn use_(catalog: Option<&Ident>, database: Option<&Ident>) -> Result<StatementResult> {
-    if let Some(catalog) = catalog.filter(|catalog| catalog.value != CATALOG) {
-        return Err(SqlError::unknown("catalog", catalog, [CATALOG]));
-    }
-    if let Some(database) = database.filter(|database| database.value != DATABASE) {
-        return Err(SqlError::unknown("database", database, [DATABASE]));
-    }
-    Ok(ok(format!("using {CATALOG}.{DATABASE}")))
 }
 
 /// The jobs of a script: one for each INSERT and each STATEMENT SET. What other statements show is not for anyone to see.

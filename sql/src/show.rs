@@ -1,15 +1,17 @@
 //! SHOW, DESCRIBE and SET without arguments: what the session holds, as small tables under Flink's column names.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sqlparser::ast::ObjectName;
+use sqlparser::ast::{Ident, ObjectName};
 
-use crate::catalog::{Catalog, Column, ColumnKind, Relation, Table, View};
+use crate::alter;
+use crate::catalog::{Catalog, Column, ColumnKind, Path, Relation, Space, Table, View};
 use crate::error::{Result, SqlError};
 use crate::options::SessionOptions;
 use crate::plan::{self, ResolvedColumn, TimeAttribute};
 use crate::session::StatementResult;
-use crate::statement::{CATALOG, DATABASE, LikePattern, Show};
+use crate::statement::{LikePattern, Show};
 
 /// SHOW ...
 pub(crate) fn show(
@@ -18,44 +20,94 @@ pub(crate) fn show(
     what: &Show,
 ) -> Result<StatementResult> {
     match what {
-        Show::Tables(pattern) => {
-            let names = catalog.relations().map(Relation::name);
+        Show::Tables(database, pattern) => {
+            let space = space_of(catalog, database.as_ref())?;
+            let all = catalog.relations(&space);
+            let names = all.into_iter().map(Relation::name);
             Ok(list("table name", matching(names, pattern.as_ref())))
         }
-        Show::Views(pattern) => {
-            let views = catalog
-                .relations()
+        Show::Views(database, pattern) => {
+            let space = space_of(catalog, database.as_ref())?;
+            let all = catalog.relations(&space);
+            let views = all
+                .into_iter()
                 .filter(|relation| matches!(relation, Relation::View(_)));
-            Ok(list(
-                "view name",
-                matching(views.map(Relation::name), pattern.as_ref()),
-            ))
+            let names = views.map(Relation::name);
+            Ok(list("view name", matching(names, pattern.as_ref())))
         }
+        Show::Partitions(name) => match catalog.resolve(name)? {
+            Relation::Table(table) if !table.partitioned_by.is_empty() => {
+                Ok(list("partition name", Vec::new()))
+            }
+            other => Err(SqlError::new(format!("'{}' is not partitioned", other.name())).at(name)),
+        },
+        Show::CreateCatalog(name) => {
+            let found = catalog.catalog(name)?;
+            let mut text = format!("CREATE CATALOG {}\n", quoted(&name.value));
+            if let Some(comment) = &found.comment {
+                let _ = writeln!(text, "COMMENT {}", string(comment));
+            }
+            let _ = writeln!(text, "WITH (\n  {}\n)", options_list(&found.options));
+            Ok(one_cell("result", text))
+        }
+        Show::Modules(false) => Ok(one_cell("module name", "core")),
+        Show::Modules(true) => Ok(StatementResult::Rows {
+            columns: ["module name", "used"].map(str::to_owned).into(),
+            rows: vec![["core", "TRUE"].map(|cell| Some(cell.to_owned())).into()],
+        }),
+        Show::Jars => Ok(list("jars", Vec::new())),
+        Show::Models => Ok(list("model name", Vec::new())),
         Show::CreateTable(name) => match catalog.resolve(name)? {
-            Relation::Table(table) => Ok(one_cell("result", create_table(table))),
+            Relation::Table(table) => Ok(one_cell(
+                "result",
+                create_table(table, &catalog.path(name)?),
+            )),
             Relation::View(_) => Err(SqlError::new(format!("'{name}' is a view"))
                 .hint(format!("write SHOW CREATE VIEW {name}"))
                 .at(name)),
         },
         Show::CreateView(name) => match catalog.resolve(name)? {
-            Relation::View(view) => Ok(one_cell("result", create_view(view))),
+            Relation::View(view) => {
+                let columns = view_columns(catalog, options, view)?;
+                Ok(one_cell(
+                    "result",
+                    create_view(view, &columns, &catalog.path(name)?),
+                ))
+            }
             Relation::Table(_) => Err(SqlError::new(format!("'{name}' is a table"))
                 .hint(format!("write SHOW CREATE TABLE {name}"))
                 .at(name)),
         },
         Show::Columns(name, pattern) => describe(catalog, options, name, pattern.as_ref()),
-        Show::Functions(user) => {
-            let names = if *user {
-                Vec::new()
-            } else {
-                plan::function_names()
+        Show::Functions(user, pattern) => {
+            let names = match user {
+                true => Vec::new(),
+                false => plan::function_names(),
             };
-            Ok(list("function name", names))
+            let names = names.iter().map(String::as_str);
+            Ok(list("function name", matching(names, pattern.as_ref())))
         }
-        Show::Catalogs => Ok(one_cell("catalog name", CATALOG)),
-        Show::Databases => Ok(one_cell("database name", DATABASE)),
-        Show::CurrentCatalog => Ok(one_cell("current catalog name", CATALOG)),
-        Show::CurrentDatabase => Ok(one_cell("current database name", DATABASE)),
+        Show::Catalogs(pattern) => {
+            let names = catalog.catalogs().keys().map(String::as_str);
+            Ok(list("catalog name", matching(names, pattern.as_ref())))
+        }
+        Show::Databases(from, pattern) => {
+            let current = Ident::new(&catalog.space().catalog);
+            let databases = &catalog
+                .catalog(from.as_ref().unwrap_or(&current))?
+                .databases;
+            let names = databases.keys().map(String::as_str);
+            Ok(list("database name", matching(names, pattern.as_ref())))
+        }
+        Show::CurrentCatalog => Ok(one_cell("current catalog name", &catalog.space().catalog)),
+        Show::CurrentDatabase => Ok(one_cell("current database name", &catalog.space().database)),
+    }
+}
+
+fn space_of(catalog: &Catalog, database: Option<&ObjectName>) -> Result<Space> {
+    match database {
+        Some(name) => catalog.database(name),
+        None => Ok(catalog.space().clone()),
     }
 }
 
@@ -94,8 +146,12 @@ fn matching<'a>(
 
 fn is_wanted(name: &str, pattern: Option<&LikePattern>) -> bool {
     pattern.is_none_or(|pattern| {
-        let name: Vec<char> = name.chars().collect();
-        let wanted: Vec<char> = pattern.pattern.chars().collect();
+        let letters = |text: &str| match pattern.any_case {
+            true => text.to_lowercase().chars().collect::<Vec<_>>(),
+            false => text.chars().collect(),
+        };
+        let name = letters(name);
+        let wanted = letters(&pattern.pattern);
         is_like(&name, &wanted) != pattern.negated
     })
 }
@@ -153,7 +209,8 @@ fn view_columns(
     options: &SessionOptions,
     view: &View,
 ) -> Result<Vec<ResolvedColumn>> {
-    let mut columns = plan::query_schema(catalog, options, &view.query)?;
+    let catalog = catalog.within(&view.space);
+    let mut columns = plan::query_schema(&catalog, options, &view.query)?;
     for (column, name) in columns.iter_mut().zip(&view.columns) {
         column.name.clone_from(name);
     }
@@ -232,8 +289,15 @@ fn temporary(relation_is: bool) -> &'static str {
     if relation_is { "TEMPORARY " } else { "" }
 }
 
-/// A statement that makes the table again.
-fn create_table(table: &Table) -> String {
+/// `catalog`.`database`.`name`
+fn whole_name(path: &Path) -> String {
+    [&path.space.catalog, &path.space.database, &path.name]
+        .map(|part| quoted(part))
+        .join(".")
+}
+
+/// A statement that makes the table again, laid out as Flink's.
+fn create_table(table: &Table, path: &Path) -> String {
     let mut elements: Vec<String> = table.columns.iter().map(column_clause).collect();
     if let Some(watermark) = &table.watermark {
         elements.push(format!(
@@ -244,39 +308,37 @@ fn create_table(table: &Table) -> String {
     }
     if !table.primary_key.is_empty() {
         elements.push(format!(
-            "PRIMARY KEY ({}) NOT ENFORCED",
+            "CONSTRAINT {} PRIMARY KEY ({}) NOT ENFORCED",
+            quoted(&alter::key_name(table)),
             quoted_list(&table.primary_key)
         ));
     }
     let mut text = format!(
-        "CREATE {}TABLE {} (\n  {}\n)",
+        "CREATE {}TABLE {} (\n  {}\n)\n",
         temporary(table.temporary),
-        quoted(&table.name),
+        whole_name(path),
         elements.join(",\n  ")
     );
     if let Some(comment) = &table.comment {
-        text.push_str(&format!(" COMMENT {}", string(comment)));
+        let _ = writeln!(text, "COMMENT {}", string(comment));
     }
     if !table.partitioned_by.is_empty() {
-        text.push_str(&format!(
-            " PARTITIONED BY ({})",
-            quoted_list(&table.partitioned_by)
-        ));
+        let names = quoted_list(&table.partitioned_by);
+        let _ = writeln!(text, "PARTITIONED BY ({names})");
     }
-    let options = table.options.iter().map(|(key, value)| {
-        let value = if is_secret(key) {
-            "'******'".to_owned()
-        } else {
-            string(value)
+    let _ = writeln!(text, "WITH (\n  {}\n)", options_list(&table.options));
+    text
+}
+
+fn options_list(options: &BTreeMap<String, String>) -> String {
+    let options = options.iter().map(|(key, value)| {
+        let value = match is_secret(key) {
+            true => "'******'".to_owned(),
+            false => string(value),
         };
         format!("{} = {value}", string(key))
     });
-    let _ = write!(
-        text,
-        " WITH (\n  {}\n)",
-        options.collect::<Vec<_>>().join(",\n  ")
-    );
-    text
+    options.collect::<Vec<_>>().join(",\n  ")
 }
 
 /// As Flink hides the values of sensitive keys.
@@ -316,18 +378,19 @@ fn column_clause(column: &Column) -> String {
 }
 
 /// A statement that makes the view again.
-fn create_view(view: &View) -> String {
-    let columns = if view.columns.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", quoted_list(&view.columns))
-    };
-    format!(
-        "CREATE {}VIEW {}{columns} AS\n{}",
+fn create_view(view: &View, columns: &[ResolvedColumn], path: &Path) -> String {
+    let names = columns.iter().map(|column| quoted(&column.name));
+    let mut text = format!(
+        "CREATE {}VIEW {} (\n  {}\n)\n",
         temporary(view.temporary),
-        quoted(&view.name),
-        view.text
-    )
+        whole_name(path),
+        names.collect::<Vec<_>>().join(",\n  ")
+    );
+    if let Some(comment) = &view.comment {
+        let _ = writeln!(text, "COMMENT {}", string(comment));
+    }
+    let _ = writeln!(text, "AS {}", view.text);
+    text
 }
 
 #[cfg(test)]
@@ -337,6 +400,7 @@ mod tests {
     fn like(text: &str, pattern: &str) -> bool {
         let pattern = LikePattern {
             negated: false,
+            any_case: false,
             pattern: pattern.to_owned(),
         };
         is_wanted(text, Some(&pattern))

@@ -30,6 +30,14 @@ pub enum Statement {
     Show(Show),
     /// DESCRIBE t, DESC t
     Describe(ObjectName),
+    /// DESCRIBE CATALOG [EXTENDED] c; the flag is EXTENDED.
+    DescribeCatalog(Ident, bool),
+    /// ALTER TABLE
+    AlterTable(AlterTable),
+    /// ALTER VIEW
+    AlterView(AlterView),
+    /// CREATE, ALTER, DROP of a CATALOG or DATABASE
+    Space(SpaceChange),
     /// EXPLAIN
     Explain(Explain),
     /// SET without arguments: list the settings.
@@ -47,10 +55,10 @@ pub enum Statement {
     Reset(Option<(String, Location)>),
     /// USE [CATALOG] name
     Use {
-        /// USE CATALOG, or the catalog's name given in front.
+        /// USE CATALOG
         catalog: Option<Ident>,
-        /// The database.
-        database: Option<Ident>,
+        /// USE [catalog.]database
+        database: Option<ObjectName>,
     },
     /// [EXECUTE] INSERT INTO
     Insert(Insert),
@@ -88,6 +96,8 @@ pub struct CreateTable {
     pub watermark: Option<WatermarkDefinition>,
     /// PRIMARY KEY (...) NOT ENFORCED, of the table or of a column.
     pub primary_key: Vec<Ident>,
+    /// CONSTRAINT name of the key.
+    pub key_name: Option<String>,
     /// COMMENT
     pub comment: Option<String>,
     /// PARTITIONED BY
@@ -96,6 +106,30 @@ pub struct CreateTable {
     pub options: Vec<(String, String)>,
     /// LIKE table (...)
     pub like: Option<LikeClause>,
+    /// AS query
+    pub query: Option<AsQuery>,
+    /// [CREATE OR] REPLACE: one of this name goes.
+    pub replace: Replace,
+}
+
+/// AS query behind CREATE TABLE: the table gets its columns, and a job writes its rows into it.
+#[derive(Debug, Clone)]
+pub struct AsQuery {
+    /// The query.
+    pub query: Box<ast::Query>,
+    /// `(a, b)` behind the table's name: the query's columns in this order.
+    pub order: Vec<Ident>,
+}
+
+/// What CREATE TABLE does with a table of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// It must not be there.
+    No,
+    /// CREATE OR REPLACE
+    IfThere,
+    /// REPLACE: it must be there.
+    MustBeThere,
 }
 
 /// A column as written.
@@ -143,6 +177,112 @@ pub struct LikeClause {
     pub source: ObjectName,
     /// In order.
     pub rules: Vec<LikeRule>,
+}
+
+/// ALTER TABLE [IF EXISTS] name change
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    /// Name.
+    pub name: ObjectName,
+    /// IF EXISTS
+    pub if_exists: bool,
+    /// What becomes of it.
+    pub change: TableChange,
+}
+
+/// What ALTER TABLE does.
+#[derive(Debug, Clone)]
+pub enum TableChange {
+    /// RENAME TO name
+    Rename(ObjectName),
+    /// RENAME column TO name
+    RenameColumn(Ident, Ident),
+    /// SET (...)
+    Set(Vec<(String, String)>),
+    /// RESET (...)
+    Reset(Vec<(String, Location)>),
+    /// ADD: the columns with their places, and a key and a watermark.
+    Add(Box<CreateTable>, Vec<ColumnPlace>),
+    /// MODIFY
+    Modify(Box<CreateTable>, Vec<ColumnPlace>),
+    /// DROP column, DROP (columns)
+    DropColumns(Vec<Ident>),
+    /// DROP PRIMARY KEY, DROP CONSTRAINT name
+    DropKey(Option<Ident>),
+    /// DROP WATERMARK
+    DropWatermark,
+}
+
+/// Where ALTER TABLE puts a column.
+#[derive(Debug, Clone)]
+pub enum ColumnPlace {
+    /// Behind all others; a column that is modified stays.
+    Unsaid,
+    /// FIRST
+    First,
+    /// AFTER column
+    After(Ident),
+}
+
+/// ALTER VIEW name change
+#[derive(Debug, Clone)]
+pub struct AlterView {
+    /// Name.
+    pub name: ObjectName,
+    /// RENAME TO name
+    pub rename: Option<ObjectName>,
+    /// AS query, with its text.
+    pub query: Option<(Box<ast::Query>, String)>,
+}
+
+/// What a statement does to catalogs and databases.
+#[derive(Debug, Clone)]
+pub enum SpaceChange {
+    /// CREATE CATALOG
+    CreateCatalog {
+        /// Name.
+        name: Ident,
+        /// IF NOT EXISTS
+        if_not_exists: bool,
+        /// COMMENT
+        comment: Option<String>,
+        /// WITH (...)
+        options: Vec<(String, String)>,
+    },
+    /// DROP CATALOG
+    DropCatalog {
+        /// Name.
+        name: Ident,
+        /// IF EXISTS
+        if_exists: bool,
+    },
+    /// CREATE DATABASE
+    CreateDatabase {
+        /// [catalog.]name
+        name: ObjectName,
+        /// IF NOT EXISTS
+        if_not_exists: bool,
+        /// COMMENT
+        comment: Option<String>,
+        /// WITH (...)
+        options: Vec<(String, String)>,
+    },
+    /// ALTER DATABASE name SET (...)
+    AlterDatabase {
+        /// [catalog.]name
+        name: ObjectName,
+        /// New ones.
+        options: Vec<(String, String)>,
+    },
+    /// DROP DATABASE
+    DropDatabase {
+        /// [catalog.]name
+        name: ObjectName,
+        /// IF EXISTS
+        if_exists: bool,
+        /// CASCADE: with all that is in it.
+        cascade: bool,
+    },
 }
 
 /// How LIKE treats one feature of the source table.
@@ -219,40 +359,54 @@ pub struct Drop {
 /// SHOW ...
 #[derive(Debug, Clone)]
 pub enum Show {
-    /// SHOW TABLES [[NOT] LIKE 'pattern']: views too, as in Flink.
-    Tables(Option<LikePattern>),
-    /// SHOW VIEWS [[NOT] LIKE 'pattern']
-    Views(Option<LikePattern>),
+    /// SHOW TABLES [{ FROM | IN } database] [[NOT] LIKE 'pattern']: views too, as in Flink.
+    Tables(Option<ObjectName>, Option<LikePattern>),
+    /// SHOW VIEWS [{ FROM | IN } database] [[NOT] LIKE 'pattern']
+    Views(Option<ObjectName>, Option<LikePattern>),
+    /// SHOW PARTITIONS t
+    Partitions(ObjectName),
+    /// SHOW CREATE CATALOG c
+    CreateCatalog(Ident),
+    /// SHOW [FULL] MODULES; the flag is FULL.
+    Modules(bool),
+    /// SHOW JARS
+    Jars,
+    /// SHOW MODELS
+    Models,
     /// SHOW CREATE TABLE t
     CreateTable(ObjectName),
     /// SHOW CREATE VIEW v
     CreateView(ObjectName),
     /// SHOW COLUMNS { FROM | IN } t [[NOT] LIKE 'pattern']
     Columns(ObjectName, Option<LikePattern>),
-    /// SHOW [USER] FUNCTIONS; the flag is USER.
-    Functions(bool),
-    /// SHOW CATALOGS
-    Catalogs,
-    /// SHOW DATABASES
-    Databases,
+    /// SHOW [USER] FUNCTIONS [[NOT] LIKE 'pattern']; the flag is USER.
+    Functions(bool, Option<LikePattern>),
+    /// SHOW CATALOGS [[NOT] LIKE 'pattern']
+    Catalogs(Option<LikePattern>),
+    /// SHOW DATABASES [{ FROM | IN } catalog] [[NOT] LIKE 'pattern']
+    Databases(Option<Ident>, Option<LikePattern>),
     /// SHOW CURRENT CATALOG
     CurrentCatalog,
     /// SHOW CURRENT DATABASE
     CurrentDatabase,
 }
 
-/// [NOT] LIKE 'pattern' with % and _
+/// [NOT] { LIKE | ILIKE } 'pattern' with % and _
 #[derive(Debug, Clone)]
 pub struct LikePattern {
     /// NOT
     pub negated: bool,
+    /// ILIKE: in any case of letters.
+    pub any_case: bool,
     /// The pattern.
     pub pattern: String,
 }
 
-/// EXPLAIN [PLAN FOR | CHANGELOG_MODE] target
+/// EXPLAIN [PLAN FOR | CHANGELOG_MODE | JSON_EXECUTION_PLAN] target
 #[derive(Debug, Clone)]
 pub struct Explain {
+    /// JSON_EXECUTION_PLAN: the vertices of the job, too.
+    pub json_plan: bool,
     /// CHANGELOG_MODE: show the row kinds that each step emits.
     pub changelog_mode: bool,
     /// What is explained.
@@ -273,25 +427,20 @@ pub const CATALOG: &str = "default_catalog";
 /// The database that tables live in.
 pub const DATABASE: &str = "default_database";
 
-/// The last part of a table's name; the parts in front may only be the default catalog and database.
+/// The parts of a name.
+pub fn parts(name: &ObjectName) -> Result<Vec<&Ident>> {
+    name.0
+        .iter()
+        .map(|part| {
+            part.as_ident()
+                .ok_or_else(|| SqlError::new(format!("'{part}' is not a name")).at(part))
+        })
+        .collect()
+}
+
+/// The last part of a table's name.
 pub fn relation_name(name: &ObjectName) -> Result<&Ident> {
-    let mut parts = Vec::with_capacity(name.0.len());
-    for part in &name.0 {
-        parts.push(part.as_ident().ok_or_else(|| {
-            SqlError::new(format!("'{part}' is not the name of a table")).at(part)
-        })?);
-    }
-    let (qualifier, last) = match parts.as_slice() {
-        [last] => return Ok(last),
-        [database, last] => ((None, *database), *last),
-        [catalog, database, last] => ((Some(*catalog), *database), *last),
-        _ => return Err(SqlError::new(format!("'{name}' is not the name of a table")).at(name)),
-    };
-    if let Some(catalog) = qualifier.0.filter(|catalog| catalog.value != CATALOG) {
-        return Err(SqlError::unknown("catalog", catalog, [CATALOG]));
-    }
-    if qualifier.1.value != DATABASE {
-        return Err(SqlError::unknown("database", qualifier.1, [DATABASE]));
-    }
-    Ok(last)
+    parts(name)?
+        .pop()
+        .ok_or_else(|| SqlError::new("a table without a name"))
 }

@@ -162,7 +162,11 @@ const KEYS: &[(&str, Kind)] = &[
     ("table.exec.mini-batch.size", AtLeast(1)),
     (
         "table.exec.sink.not-null-enforcer",
-        Only("ERROR", &["DROP"]),
+        OneOf(&["ERROR", "DROP"]),
+    ),
+    (
+        "table.exec.sink.nested-constraint-enforcer",
+        Only("IGNORE", &["ROWS", "ROWS_AND_COLLECTIONS"]),
     ),
     (
         "table.exec.sink.upsert-materialize",
@@ -170,7 +174,7 @@ const KEYS: &[(&str, Kind)] = &[
     ),
     (
         "table.exec.sink.type-length-enforcer",
-        Only("IGNORE", &["TRIM_PAD", "ERROR"]),
+        OneOf(&["IGNORE", "TRIM_PAD", "ERROR"]),
     ),
     ("table.exec.resource.default-parallelism", Parallelism),
     (

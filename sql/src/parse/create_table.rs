@@ -1,35 +1,53 @@
 //! CREATE TABLE: what follows `CREATE [TEMPORARY] TABLE`.
 
-use sqlparser::ast::Ident;
+use sqlparser::ast::{Ident, ObjectName};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
 use super::words::{self, accept, are_words, is_word_at};
-use super::{errors, types};
+use super::{errors, reserved, types};
 use crate::error::SqlError;
 use crate::statement::{
-    ColumnDefinition, ColumnDefinitionKind, CreateTable, LikeClause, LikeFeature, LikeRule,
-    LikeStrategy, WatermarkDefinition,
+    AsQuery, ColumnDefinition, ColumnDefinitionKind, CreateTable, LikeClause, LikeFeature,
+    LikeRule, LikeStrategy, Replace, WatermarkDefinition,
 };
 
 type Parsed<T> = Result<T, ParserError>;
 
+/// A table without anything.
+pub(crate) fn empty() -> CreateTable {
+    CreateTable {
+        name: ObjectName(Vec::new()),
+        temporary: false,
+        if_not_exists: false,
+        columns: Vec::new(),
+        watermark: None,
+        primary_key: Vec::new(),
+        key_name: None,
+        comment: None,
+        partitioned_by: Vec::new(),
+        options: Vec::new(),
+        like: None,
+        query: None,
+        replace: Replace::No,
+    }
+}
+
 /// The table from its name (or IF NOT EXISTS) on.
-pub(crate) fn parse(parser: &mut Parser, temporary: bool) -> Parsed<CreateTable> {
+pub(crate) fn parse(parser: &mut Parser, temporary: bool, replace: Replace) -> Parsed<CreateTable> {
     let if_not_exists = accept(parser, "IF NOT EXISTS");
     let mut table = CreateTable {
         name: words::object_name(parser)?,
         temporary,
         if_not_exists,
-        columns: Vec::new(),
-        watermark: None,
-        primary_key: Vec::new(),
-        comment: None,
-        partitioned_by: Vec::new(),
-        options: Vec::new(),
-        like: None,
+        replace,
+        ..empty()
     };
-    if parser.consume_token(&Token::LParen) {
+    let order = match is_name_list(parser) {
+        true => words::column_list(parser)?,
+        false => Vec::new(),
+    };
+    if order.is_empty() && parser.consume_token(&Token::LParen) {
         loop {
             element(parser, &mut table)?;
             if !parser.consume_token(&Token::Comma) {
@@ -38,9 +56,7 @@ pub(crate) fn parse(parser: &mut Parser, temporary: bool) -> Parsed<CreateTable>
         }
         parser.expect_token(&Token::RParen)?;
     }
-    if accept(parser, "COMMENT") {
-        table.comment = Some(words::string(parser, "the comment as 'text'")?);
-    }
+    table.comment = comment(parser)?;
     if is_word_at(parser, 0, "DISTRIBUTED") {
         return unsupported(parser, "DISTRIBUTED BY");
     }
@@ -53,10 +69,33 @@ pub(crate) fn parse(parser: &mut Parser, temporary: bool) -> Parsed<CreateTable>
     if accept(parser, "LIKE") {
         table.like = Some(like(parser)?);
     }
-    if is_word_at(parser, 0, "AS") {
-        return unsupported(parser, "CREATE TABLE ... AS query");
+    if accept(parser, "AS") {
+        if temporary {
+            return unsupported(parser, "CREATE TEMPORARY TABLE ... AS query");
+        }
+        let query = parser.parse_query()?;
+        table.query = Some(AsQuery { query, order });
+    } else if !order.is_empty() || replace != Replace::No {
+        return parser.expected("AS and a query", parser.peek_token());
     }
     Ok(table)
+}
+
+/// `(a, b)`: names without types.
+fn is_name_list(parser: &Parser) -> bool {
+    parser.peek_token_ref().token == Token::LParen
+        && matches!(parser.peek_nth_token_ref(1).token, Token::Word(_))
+        && matches!(
+            parser.peek_nth_token_ref(2).token,
+            Token::Comma | Token::RParen
+        )
+}
+
+/// COMMENT 'text', if it comes next.
+pub(crate) fn comment(parser: &mut Parser) -> Parsed<Option<String>> {
+    accept(parser, "COMMENT")
+        .then(|| words::string(parser, "the comment as 'text'"))
+        .transpose()
 }
 
 fn unsupported<T>(parser: &Parser, what: &str) -> Parsed<T> {
@@ -65,7 +104,7 @@ fn unsupported<T>(parser: &Parser, what: &str) -> Parsed<T> {
 }
 
 /// A column, a watermark or a constraint.
-fn element(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
+pub(crate) fn element(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
     let place = parser.peek_token_ref().span.start;
     if are_words(parser, &["WATERMARK", "FOR"]) {
         if table.watermark.is_some() {
@@ -77,7 +116,7 @@ fn element(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
     }
     if is_word_at(parser, 0, "CONSTRAINT") && !is_word_at(parser, 1, "CONSTRAINT") {
         parser.advance_token();
-        words::identifier(parser)?;
+        table.key_name = Some(words::identifier(parser)?.value);
     }
     if are_words(parser, &["PRIMARY", "KEY"]) {
         words::expect(parser, "PRIMARY KEY")?;
@@ -129,6 +168,7 @@ fn not_enforced(parser: &mut Parser) -> Parsed<()> {
 
 fn column(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
     let name = words::identifier(parser)?;
+    reserved::check(&name).map_err(errors::into_parser)?;
     if accept(parser, "AS") {
         let kind = ColumnDefinitionKind::Computed(Box::new(parser.parse_expr()?));
         return push_column(parser, table, name, kind);
@@ -148,7 +188,7 @@ fn column(parser: &mut Parser, table: &mut CreateTable) -> Parsed<()> {
     }
     if is_word_at(parser, 0, "CONSTRAINT") {
         parser.advance_token();
-        words::identifier(parser)?;
+        table.key_name = Some(words::identifier(parser)?.value);
     }
     if are_words(parser, &["PRIMARY", "KEY"]) {
         words::expect(parser, "PRIMARY KEY")?;
@@ -169,9 +209,7 @@ fn push_column(
     name: Ident,
     kind: ColumnDefinitionKind,
 ) -> Parsed<()> {
-    let comment = accept(parser, "COMMENT")
-        .then(|| words::string(parser, "the comment as 'text'"))
-        .transpose()?;
+    let comment = comment(parser)?;
     table.columns.push(ColumnDefinition {
         name,
         kind,
@@ -181,7 +219,7 @@ fn push_column(
 }
 
 /// `('key' = 'value', ...)`
-fn options(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
+pub(crate) fn options(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
     parser.expect_token(&Token::LParen)?;
     let mut options: Vec<(String, String)> = Vec::new();
     loop {

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Query, Select, SelectFlavor, SelectItem, SetExpr, TableFactor, TableVersion, Visit,
-    Visitor, WildcardAdditionalOptions,
+    Distinct, Expr, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableFactor,
+    TableVersion, Visit, Visitor, WildcardAdditionalOptions,
 };
 
+use super::reserved;
 use crate::error::{Result, SqlError};
 use crate::statement::{ExplainTarget, Insert, Statement};
 
@@ -17,6 +18,14 @@ pub(crate) fn check_statement(statement: &Statement) -> Result<()> {
         Statement::Insert(insert) => check_query(&insert.query),
         Statement::StatementSet(inserts) => check_inserts(inserts),
         Statement::CreateView(view) => check_query(&view.query),
+        Statement::CreateTable(create) => match &create.query {
+            Some(written) => check_query(&written.query),
+            None => Ok(()),
+        },
+        Statement::AlterView(alter) => match &alter.query {
+            Some((query, _)) => check_query(query),
+            None => Ok(()),
+        },
         Statement::Explain(explain) => match &explain.target {
             ExplainTarget::Query(query) => check_query(query),
             ExplainTarget::Inserts(inserts) => check_inserts(inserts),
@@ -110,6 +119,26 @@ impl Visitor for Check {
             ),
         ]);
         end(error, select)
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<SqlError> {
+        let name = match expr {
+            Expr::Identifier(name) => Some(name),
+            Expr::CompoundIdentifier(names) => names.first(),
+            _ => None,
+        };
+        match name.map_or(Ok(()), reserved::check) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<SqlError> {
+        let mut names = relation.0.iter().filter_map(|part| part.as_ident());
+        match names.try_for_each(reserved::check) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<SqlError> {

@@ -74,6 +74,16 @@ impl Pending {
             Statement::Insert(insert) => self.insert(insert)?,
             Statement::StatementSet(inserts) => self.inserts(inserts)?,
             Statement::CreateView(view) => self.query(&mut view.query)?,
+            Statement::CreateTable(create) => {
+                if let Some(written) = &mut create.query {
+                    self.query(&mut written.query)?;
+                }
+            }
+            Statement::AlterView(alter) => {
+                if let Some((query, _)) = &mut alter.query {
+                    self.query(query)?;
+                }
+            }
             Statement::Explain(explain) => match &mut explain.target {
                 ExplainTarget::Query(query) => self.query(query)?,
                 ExplainTarget::Inserts(inserts) => self.inserts(inserts)?,

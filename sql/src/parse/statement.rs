@@ -1,102 +1,26 @@
 //! One statement at the parser's place.
 
-use sqlparser::ast::{Ident, Query};
+use sqlparser::ast::Query;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::script::Source;
-use super::words::{self, accept, are_words, is_word_at};
-use super::{create_table, errors};
+use super::words::{self, accept, is_word_at};
+use super::{alter, create_table, errors, refused, show, spaces};
 use crate::error::SqlError;
-use crate::statement::{
-    CreateView, Drop, Explain, ExplainTarget, Insert, LikePattern, Show, Statement,
-};
+use crate::statement::{CreateView, Drop, Explain, ExplainTarget, Insert, Replace, Statement};
 
 type Parsed<T> = Result<T, ParserError>;
 
-/// Statements of Flink that are not built: first words, and what they are called.
-const REFUSED: &[(&str, &str)] = &[
-    ("ALTER MATERIALIZED TABLE", "ALTER MATERIALIZED TABLE"),
-    ("ALTER TABLE", "ALTER TABLE"),
-    ("ALTER VIEW", "ALTER VIEW"),
-    ("ALTER FUNCTION", "ALTER FUNCTION"),
-    ("ALTER TEMPORARY", "ALTER FUNCTION"),
-    ("ALTER DATABASE", "ALTER DATABASE"),
-    ("ALTER CATALOG", "ALTER CATALOG"),
-    ("ALTER MODEL", "ALTER MODEL"),
-    ("CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE"),
-    ("CREATE OR ALTER", "CREATE OR ALTER"),
-    ("CREATE MATERIALIZED TABLE", "CREATE MATERIALIZED TABLE"),
-    ("CREATE CATALOG", "CREATE CATALOG"),
-    ("CREATE DATABASE", "CREATE DATABASE"),
-    ("CREATE FUNCTION", "CREATE FUNCTION"),
-    ("CREATE TEMPORARY FUNCTION", "CREATE FUNCTION"),
-    ("CREATE TEMPORARY SYSTEM FUNCTION", "CREATE FUNCTION"),
-    ("CREATE MODEL", "CREATE MODEL"),
-    ("CREATE TEMPORARY MODEL", "CREATE MODEL"),
-    ("CREATE CONNECTION", "CREATE CONNECTION"),
-    ("DROP MATERIALIZED TABLE", "DROP MATERIALIZED TABLE"),
-    ("DROP CATALOG", "DROP CATALOG"),
-    ("DROP DATABASE", "DROP DATABASE"),
-    ("DROP FUNCTION", "DROP FUNCTION"),
-    ("DROP TEMPORARY FUNCTION", "DROP FUNCTION"),
-    ("DROP TEMPORARY SYSTEM FUNCTION", "DROP FUNCTION"),
-    ("DROP MODEL", "DROP MODEL"),
-    ("SHOW JOBS", "SHOW JOBS"),
-    ("SHOW JARS", "SHOW JARS"),
-    ("SHOW MODULES", "SHOW MODULES"),
-    ("SHOW FULL MODULES", "SHOW MODULES"),
-    ("SHOW PARTITIONS", "SHOW PARTITIONS"),
-    ("SHOW PROCEDURES", "SHOW PROCEDURES"),
-    ("SHOW MODELS", "SHOW MODELS"),
-    ("SHOW MATERIALIZED TABLES", "SHOW MATERIALIZED TABLES"),
-    ("SHOW CREATE CATALOG", "SHOW CREATE CATALOG"),
-    (
-        "SHOW CREATE MATERIALIZED TABLE",
-        "SHOW CREATE MATERIALIZED TABLE",
-    ),
-    ("DESCRIBE CATALOG", "DESCRIBE CATALOG"),
-    ("DESC CATALOG", "DESCRIBE CATALOG"),
-    ("DESCRIBE DATABASE", "DESCRIBE DATABASE"),
-    ("DESC DATABASE", "DESCRIBE DATABASE"),
-    ("DESCRIBE FUNCTION", "DESCRIBE FUNCTION"),
-    ("DESC FUNCTION", "DESCRIBE FUNCTION"),
-    ("DESCRIBE JOB", "DESCRIBE JOB"),
-    ("DESC JOB", "DESCRIBE JOB"),
-    ("DESCRIBE MODEL", "DESCRIBE MODEL"),
-    ("INSERT OVERWRITE", "INSERT OVERWRITE"),
-    ("EXECUTE PLAN", "EXECUTE PLAN"),
-    ("COMPILE PLAN", "COMPILE PLAN"),
-    ("COMPILE AND EXECUTE PLAN", "COMPILE AND EXECUTE PLAN"),
-    ("USE MODULES", "USE MODULES"),
-    ("ADD JAR", "ADD JAR"),
-    ("REMOVE JAR", "REMOVE JAR"),
-    ("ADD CUSTOM", "ADD"),
-    ("LOAD MODULE", "LOAD MODULE"),
-    ("UNLOAD MODULE", "UNLOAD MODULE"),
-    ("STOP JOB", "STOP JOB"),
-    ("ANALYZE TABLE", "ANALYZE TABLE"),
-    ("TRUNCATE TABLE", "TRUNCATE TABLE"),
-    ("CALL", "CALL"),
-    ("UPDATE", "UPDATE"),
-    ("DELETE FROM", "DELETE"),
-    ("MERGE INTO", "MERGE INTO"),
-    ("HELP", "HELP"),
-    ("CLEAR", "CLEAR"),
-    ("SOURCE", "SOURCE"),
-    ("QUIT", "QUIT inside of a script"),
-    ("EXIT", "EXIT inside of a script"),
-];
-
 /// Words that a statement can begin with, for the error.
 const FIRST_WORDS: &[&str] = &[
-    "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "DROP", "SHOW", "DESCRIBE", "DESC", "EXPLAIN",
-    "SET", "RESET", "USE", "EXECUTE", "BEGIN",
+    "SELECT", "WITH", "VALUES", "INSERT", "CREATE", "REPLACE", "ALTER", "DROP", "SHOW", "DESCRIBE",
+    "DESC", "EXPLAIN", "SET", "RESET", "USE", "EXECUTE", "BEGIN",
 ];
 
 /// The statement that begins here, up to its last token.
 pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statement> {
-    refuse_known(parser)?;
+    refused::check(parser)?;
     let first = parser.peek_token();
     if first.token == Token::LParen {
         return Ok(Statement::Query(query(parser)?));
@@ -109,10 +33,21 @@ pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statemen
         "SELECT" | "WITH" | "VALUES" => Ok(Statement::Query(query(parser)?)),
         "INSERT" => Ok(Statement::Insert(insert(parser)?)),
         "CREATE" => create(parser, source),
+        "REPLACE" => {
+            words::expect(parser, "REPLACE TABLE")?;
+            let table = create_table::parse(parser, false, Replace::MustBeThere)?;
+            Ok(Statement::CreateTable(Box::new(table)))
+        }
+        "ALTER" => alter(parser, source),
         "DROP" => drop(parser),
-        "SHOW" => show(parser).map(Statement::Show),
+        "SHOW" => show::parse(parser).map(Statement::Show),
         "DESCRIBE" | "DESC" => {
             parser.advance_token();
+            if accept(parser, "CATALOG") {
+                let extended = accept(parser, "EXTENDED");
+                let name = words::identifier(parser)?;
+                return Ok(Statement::DescribeCatalog(name, extended));
+            }
             accept(parser, "EXTENDED");
             Ok(Statement::Describe(words::object_name(parser)?))
         }
@@ -137,24 +72,13 @@ pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statemen
     }
 }
 
-fn refuse_known(parser: &Parser) -> Parsed<()> {
-    for (first_words, name) in REFUSED {
-        let first_words: Vec<&str> = first_words.split(' ').collect();
-        if are_words(parser, &first_words) {
-            let place = parser.peek_token_ref().span.start;
-            return errors::refuse(SqlError::unsupported(name).at_location(place));
-        }
-    }
-    Ok(())
-}
-
 fn query(parser: &mut Parser) -> Parsed<Box<Query>> {
     parser.parse_query()
 }
 
 /// INSERT INTO t [(columns)] query
 fn insert(parser: &mut Parser) -> Parsed<Insert> {
-    refuse_known(parser)?;
+    refused::check(parser)?;
     words::expect(parser, "INSERT INTO")?;
     accept(parser, "TABLE");
     let target = words::object_name(parser)?;
@@ -220,15 +144,39 @@ fn statement_set(parser: &mut Parser) -> Parsed<Vec<Insert>> {
 
 fn create(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statement> {
     words::expect(parser, "CREATE")?;
+    if accept(parser, "OR REPLACE TABLE") {
+        let table = create_table::parse(parser, false, Replace::IfThere)?;
+        return Ok(Statement::CreateTable(Box::new(table)));
+    }
+    if accept(parser, "CATALOG") {
+        return spaces::create_catalog(parser).map(Statement::Space);
+    }
+    if accept(parser, "DATABASE") {
+        return spaces::create_database(parser).map(Statement::Space);
+    }
     let temporary = accept(parser, "TEMPORARY");
     if accept(parser, "TABLE") {
-        let table = create_table::parse(parser, temporary)?;
+        let table = create_table::parse(parser, temporary, Replace::No)?;
         return Ok(Statement::CreateTable(Box::new(table)));
     }
     if accept(parser, "VIEW") {
         return create_view(parser, source, temporary).map(Statement::CreateView);
     }
-    parser.expected("TABLE or VIEW", parser.peek_token())
+    parser.expected("TABLE, VIEW, CATALOG or DATABASE", parser.peek_token())
+}
+
+fn alter(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statement> {
+    words::expect(parser, "ALTER")?;
+    if accept(parser, "TABLE") {
+        return alter::table(parser).map(Statement::AlterTable);
+    }
+    if accept(parser, "VIEW") {
+        return alter::view(parser, source).map(Statement::AlterView);
+    }
+    if accept(parser, "DATABASE") {
+        return spaces::alter_database(parser).map(Statement::Space);
+    }
+    parser.expected("TABLE, VIEW or DATABASE", parser.peek_token())
 }
 
 /// What follows CREATE [TEMPORARY] VIEW.
@@ -260,13 +208,19 @@ fn create_view(parser: &mut Parser, source: &Source<'_>, temporary: bool) -> Par
 
 fn drop(parser: &mut Parser) -> Parsed<Statement> {
     words::expect(parser, "DROP")?;
+    if accept(parser, "CATALOG") {
+        return spaces::drop_catalog(parser).map(Statement::Space);
+    }
+    if accept(parser, "DATABASE") {
+        return spaces::drop_database(parser).map(Statement::Space);
+    }
     let temporary = accept(parser, "TEMPORARY");
     let view = if accept(parser, "TABLE") {
         false
     } else if accept(parser, "VIEW") {
         true
     } else {
-        return parser.expected("TABLE or VIEW", parser.peek_token());
+        return parser.expected("TABLE, VIEW, CATALOG or DATABASE", parser.peek_token());
     };
     Ok(Statement::Drop(Drop {
         view,
@@ -276,89 +230,19 @@ fn drop(parser: &mut Parser) -> Parsed<Statement> {
     }))
 }
 
-fn show(parser: &mut Parser) -> Parsed<Show> {
-    words::expect(parser, "SHOW")?;
-    if accept(parser, "TABLES") {
-        in_database(parser)?;
-        return Ok(Show::Tables(like_pattern(parser)?));
-    }
-    if accept(parser, "VIEWS") {
-        in_database(parser)?;
-        return Ok(Show::Views(like_pattern(parser)?));
-    }
-    if accept(parser, "CREATE TABLE") {
-        return Ok(Show::CreateTable(words::object_name(parser)?));
-    }
-    if accept(parser, "CREATE VIEW") {
-        return Ok(Show::CreateView(words::object_name(parser)?));
-    }
-    if accept(parser, "COLUMNS") {
-        if !accept(parser, "FROM") {
-            words::expect(parser, "IN")?;
-        }
-        let name = words::object_name(parser)?;
-        return Ok(Show::Columns(name, like_pattern(parser)?));
-    }
-    if accept(parser, "USER FUNCTIONS") {
-        return Ok(Show::Functions(true));
-    }
-    for (words, show) in [
-        ("FUNCTIONS", Show::Functions(false)),
-        ("CATALOGS", Show::Catalogs),
-        ("DATABASES", Show::Databases),
-        ("CURRENT CATALOG", Show::CurrentCatalog),
-        ("CURRENT DATABASE", Show::CurrentDatabase),
-    ] {
-        if accept(parser, words) {
-            return Ok(show);
-        }
-    }
-    parser.expected(
-        "TABLES, VIEWS, CREATE TABLE, CREATE VIEW, COLUMNS, FUNCTIONS, CATALOGS, DATABASES, CURRENT CATALOG or CURRENT DATABASE",
-        parser.peek_token(),
-    )
-}
-
-/// { FROM | IN } [catalog.]database: there is but one.
-fn in_database(parser: &mut Parser) -> Parsed<()> {
-    if !accept(parser, "FROM") && !accept(parser, "IN") {
-        return Ok(());
-    }
-    let mut name = words::object_name(parser)?;
-    name.0
-        .push(sqlparser::ast::ObjectNamePart::Identifier(Ident::new("t")));
-    match crate::statement::relation_name(&name) {
-        Ok(_) => Ok(()),
-        Err(error) => errors::refuse(error),
-    }
-}
-
-fn like_pattern(parser: &mut Parser) -> Parsed<Option<LikePattern>> {
-    let negated = accept(parser, "NOT");
-    if !negated && !is_word_at(parser, 0, "LIKE") {
-        if is_word_at(parser, 0, "ILIKE") {
-            let place = parser.peek_token_ref().span.start;
-            return errors::refuse(SqlError::unsupported("SHOW ... ILIKE").at_location(place));
-        }
-        return Ok(None);
-    }
-    words::expect(parser, "LIKE")?;
-    Ok(Some(LikePattern {
-        negated,
-        pattern: words::string(parser, "a pattern as 'text'")?,
-    }))
-}
-
 fn explain(parser: &mut Parser) -> Parsed<Statement> {
     words::expect(parser, "EXPLAIN")?;
     let mut changelog_mode = false;
+    let mut json_plan = false;
     if !accept(parser, "PLAN FOR") {
         loop {
             let place = parser.peek_token_ref().span.start;
             if accept(parser, "CHANGELOG_MODE") {
                 changelog_mode = true;
+            } else if accept(parser, "JSON_EXECUTION_PLAN") {
+                json_plan = true;
             } else {
-                for detail in ["ESTIMATED_COST", "JSON_EXECUTION_PLAN", "PLAN_ADVICE"] {
+                for detail in ["ESTIMATED_COST", "PLAN_ADVICE"] {
                     if is_word_at(parser, 0, detail) {
                         let error = SqlError::unsupported(format!("EXPLAIN {detail}"));
                         return errors::refuse(error.at_location(place));
@@ -381,6 +265,7 @@ fn explain(parser: &mut Parser) -> Parsed<Statement> {
     };
     Ok(Statement::Explain(Explain {
         changelog_mode,
+        json_plan,
         target,
     }))
 }
@@ -438,15 +323,8 @@ fn use_(parser: &mut Parser) -> Parsed<Statement> {
             database: None,
         });
     }
-    let first = words::identifier(parser)?;
-    if parser.consume_token(&Token::Period) {
-        return Ok(Statement::Use {
-            catalog: Some(first),
-            database: Some(words::identifier(parser)?),
-        });
-    }
     Ok(Statement::Use {
         catalog: None,
-        database: Some(first),
+        database: Some(words::object_name(parser)?),
     })
 }

@@ -90,6 +90,43 @@ const TAKEN: &[&str] = &[
     "SHOW USER FUNCTIONS",
     "SHOW CATALOGS",
     "SHOW DATABASES",
+    "ALTER TABLE IF EXISTS c.d.t RENAME TO u",
+    "ALTER TABLE t RENAME a TO b",
+    "ALTER TABLE t SET ('a' = 'b', 'c' = 'd')",
+    "ALTER TABLE t RESET ('a', 'b')",
+    "ALTER TABLE t ADD a INT COMMENT 'x' FIRST",
+    "ALTER TABLE t ADD (a INT NOT NULL AFTER b, `c` AS a + 1, m INT METADATA FROM 'k' VIRTUAL, PRIMARY KEY (a) NOT ENFORCED, WATERMARK FOR ts AS ts)",
+    "ALTER TABLE t MODIFY (a BIGINT AFTER b, CONSTRAINT k PRIMARY KEY (a) NOT ENFORCED)",
+    "ALTER TABLE t MODIFY WATERMARK FOR ts AS ts - INTERVAL '1' SECOND",
+    "ALTER TABLE t DROP a",
+    "ALTER TABLE t DROP (a, b)",
+    "ALTER TABLE t DROP PRIMARY KEY",
+    "ALTER TABLE t DROP CONSTRAINT k",
+    "ALTER TABLE t DROP WATERMARK",
+    "ALTER VIEW v RENAME TO w",
+    "ALTER VIEW v AS SELECT 1",
+    "ALTER DATABASE c.d SET ('a' = 'b')",
+    "CREATE CATALOG IF NOT EXISTS c COMMENT 'x' WITH ('type' = 'generic_in_memory')",
+    "CREATE DATABASE IF NOT EXISTS c.d COMMENT 'x' WITH ('a' = 'b')",
+    "DROP CATALOG IF EXISTS c",
+    "DROP DATABASE IF EXISTS c.d CASCADE",
+    "DROP DATABASE d RESTRICT",
+    "CREATE TABLE t WITH ('a' = 'b') AS SELECT 1 AS a",
+    "CREATE TABLE IF NOT EXISTS t (b, a) WITH ('a' = 'b') AS SELECT 1 AS a, 2 AS b",
+    "CREATE TABLE t (x INT, PRIMARY KEY (a) NOT ENFORCED) WITH ('a' = 'b') AS SELECT 1 AS a",
+    "CREATE OR REPLACE TABLE t WITH ('a' = 'b') AS SELECT 1 AS a",
+    "REPLACE TABLE t WITH ('a' = 'b') AS SELECT 1 AS a",
+    "SHOW TABLES FROM c.d NOT ILIKE 'x%'",
+    "SHOW DATABASES IN c LIKE 'x'",
+    "SHOW CATALOGS LIKE 'x'",
+    "SHOW FUNCTIONS LIKE 'x'",
+    "SHOW PARTITIONS t",
+    "SHOW CREATE CATALOG c",
+    "SHOW FULL MODULES",
+    "SHOW JARS",
+    "DESCRIBE CATALOG EXTENDED c",
+    "EXPLAIN JSON_EXECUTION_PLAN, CHANGELOG_MODE SELECT 1",
+    "USE c.d",
     "SHOW CURRENT CATALOG",
     "SHOW CURRENT DATABASE",
     "DESCRIBE t",
@@ -118,10 +155,6 @@ fn takes_flinks_statements() {
 
 /// Flink's, but not built: the name that the error has to have.
 const REFUSED: &[(&str, &str)] = &[
-    ("ALTER TABLE t RENAME TO u", "ALTER TABLE"),
-    ("ALTER TABLE t SET ('a' = 'b')", "ALTER TABLE"),
-    ("ALTER TABLE t ADD WATERMARK FOR ts AS ts", "ALTER TABLE"),
-    ("ALTER VIEW v AS SELECT 1", "ALTER VIEW"),
     (
         "CREATE FUNCTION f AS 'x.Y' LANGUAGE JAVA USING JAR 'a.jar'",
         "CREATE FUNCTION",
@@ -130,19 +163,9 @@ const REFUSED: &[(&str, &str)] = &[
         "CREATE TEMPORARY SYSTEM FUNCTION f AS 'x.Y'",
         "CREATE FUNCTION",
     ),
-    ("CREATE CATALOG c WITH ('type' = 'hive')", "CREATE CATALOG"),
-    ("CREATE DATABASE d", "CREATE DATABASE"),
     (
         "CREATE MATERIALIZED TABLE t AS SELECT 1",
         "CREATE MATERIALIZED TABLE",
-    ),
-    (
-        "CREATE OR REPLACE TABLE t (a INT)",
-        "CREATE OR REPLACE TABLE",
-    ),
-    (
-        "CREATE TABLE t WITH ('a' = 'b') AS SELECT 1",
-        "CREATE TABLE ... AS query",
     ),
     (
         "CREATE TABLE t (a TIMESTAMP(3) WITH TIME ZONE)",
@@ -168,7 +191,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("ADD JAR 'x.jar'", "ADD JAR"),
     ("REMOVE JAR 'x.jar'", "REMOVE JAR"),
-    ("SHOW JARS", "SHOW JARS"),
     ("SHOW JOBS", "SHOW JOBS"),
     ("STOP JOB 'x' WITH SAVEPOINT", "STOP JOB"),
     ("LOAD MODULE hive", "LOAD MODULE"),
@@ -181,10 +203,6 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "EXPLAIN ESTIMATED_COST, CHANGELOG_MODE SELECT 1",
         "EXPLAIN ESTIMATED_COST",
-    ),
-    (
-        "EXPLAIN JSON_EXECUTION_PLAN SELECT 1",
-        "EXPLAIN JSON_EXECUTION_PLAN",
     ),
     (
         "COMPILE PLAN 'x' FOR INSERT INTO t SELECT 1",
@@ -211,7 +229,9 @@ fn refuses_by_name_what_is_not_built() {
     for (text, name) in REFUSED {
         let message = error(text);
         assert!(
-            message.contains(name) && message.contains("is not supported yet"),
+            message.contains(name)
+                && (message.contains("is not supported yet")
+                    || message.contains("is not supported in streaming mode")),
             "{text}\n{message}"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use weir_proto::v1::{Partitioning, operator::Kind};
+use weir_proto::v1::{JobGraph, Partitioning, operator::Kind};
 
 use super::graph::{consumers, layout};
 use super::lower::{Input, Lowering, NodeId};
@@ -29,6 +29,32 @@ pub(super) fn explain(lowering: &Lowering, parallelism: u32, changelog_mode: boo
         }
     }
     printer.out
+}
+
+/// The job's vertices as Flink writes its JSON execution plan.
+pub(super) fn json(graph: &JobGraph) -> String {
+    let nodes = graph.vertices.iter().map(|vertex| {
+        let inputs = graph.edges.iter().filter(|edge| edge.target_vertex == vertex.id);
+        let predecessors: Vec<_> = inputs
+            .map(|edge| {
+                serde_json::json!({
+                    "id": edge.source_vertex,
+                    "ship_strategy": edge.partitioning().as_str_name().trim_start_matches("PARTITIONING_"),
+                })
+            })
+            .collect();
+        let mut node = serde_json::json!({
+            "id": vertex.id,
+            "type": vertex.name,
+            "parallelism": vertex.parallelism,
+        });
+        if !predecessors.is_empty() {
+            node["predecessors"] = predecessors.into();
+        }
+        node
+    });
+    let plan = serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() });
+    format!("{plan:#}")
 }
 
 struct Printer<'a> {

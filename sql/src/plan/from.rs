@@ -216,7 +216,7 @@ impl Planner<'_> {
                     error.position = None;
                     error.at(name)
                 };
-                let rel = self.view(&view.query).map_err(in_view)?;
+                let rel = self.view(view).map_err(in_view)?;
                 let names: Vec<_> = view.columns.iter().map(Ident::new).collect();
                 rename(rel, &names).map_err(in_view)
             }

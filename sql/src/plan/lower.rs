@@ -58,6 +58,10 @@ pub(super) struct Input {
 pub(super) struct Settings {
     pub state_ttl_ms: u64,
     pub idle_timeout_ms: u64,
+    /// 'table.exec.sink.not-null-enforcer' is DROP.
+    pub drop_null_rows: bool,
+    /// 'table.exec.sink.type-length-enforcer'
+    pub length_enforcer: v1::sink::LengthEnforcer,
     /// 'pipeline.auto-watermark-interval'
     pub watermark_interval_ms: u64,
     pub two_phase: bool,
@@ -102,6 +106,8 @@ impl Lowering {
             not_null: not_null
                 .map(|(position, _)| encode::index(position))
                 .collect(),
+            drop_null_rows: self.settings.drop_null_rows,
+            length_enforcer: self.settings.length_enforcer.into(),
         };
         let columns: Vec<_> = (0..plan.rel.columns.len()).collect();
         let detail = format!(

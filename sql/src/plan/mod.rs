@@ -122,12 +122,13 @@ pub fn plan_query(
     })
 }
 
-/// The plan as text. `changelog_mode`: with the row kinds that each step emits.
+/// The plan as text. `changelog_mode`: with the row kinds that each step emits. `json_plan`: and the job's vertices as JSON.
 pub fn explain(
     catalog: &Catalog,
     options: &SessionOptions,
     target: &ExplainTarget,
     changelog_mode: bool,
+    json_plan: bool,
 ) -> Result<String> {
     let mut sinks = match target {
         ExplainTarget::Query(query) => {
@@ -137,11 +138,14 @@ pub fn explain(
         ExplainTarget::Inserts(inserts) => sinks(catalog, inserts)?,
     };
     let lowering = lower(options, &mut sinks)?;
-    Ok(explain::explain(
-        &lowering,
-        options.parallelism(),
-        changelog_mode,
-    ))
+    let mut text = explain::explain(&lowering, options.parallelism(), changelog_mode);
+    if json_plan {
+        let graph = job(options, &lowering, "explain")?;
+        text.push_str("\n== Physical Execution Plan ==\n");
+        text.push_str(&explain::json(&graph));
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// All columns of a table with the types of its computed ones; fails if an expression of the table can't be typed.
@@ -266,6 +270,12 @@ fn settings(options: &SessionOptions) -> Settings {
     Settings {
         state_ttl_ms: options.state_ttl_ms(),
         idle_timeout_ms: options.idle_timeout_ms(),
+        drop_null_rows: options.get("table.exec.sink.not-null-enforcer") == Some("DROP"),
+        length_enforcer: match options.get("table.exec.sink.type-length-enforcer") {
+            Some("TRIM_PAD") => v1::sink::LengthEnforcer::TrimPad,
+            Some("ERROR") => v1::sink::LengthEnforcer::Error,
+            _ => v1::sink::LengthEnforcer::Ignore,
+        },
         watermark_interval_ms: options.watermark_interval_ms(),
         two_phase: options.flag("table.exec.mini-batch.enabled", false)
             && phases != Some("ONE_PHASE"),

@@ -15,7 +15,7 @@ use super::over::Overs;
 use super::rel::{Column, Rel, RelOp, RelRef, conjunction, expr_schema, input_ref};
 use super::scope::Scope;
 use super::{call, select_aggregate, values};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, View};
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
 
@@ -63,11 +63,13 @@ impl<'a> Planner<'a> {
     }
 
     /// A view's query sees no WITH of the query that uses the view.
-    pub fn view(&mut self, query: &Query) -> Result<RelRef> {
-        let outer = std::mem::take(&mut self.ctes);
-        let planned = self.query(query);
-        self.ctes = outer;
-        planned
+    pub fn view(&mut self, view: &View) -> Result<RelRef> {
+        let catalog = self.catalog.within(&view.space);
+        let mut planner = Planner {
+            depth: self.depth,
+            ..Planner::new(&catalog)
+        };
+        planner.query(&view.query)
     }
 
     pub fn query(&mut self, query: &Query) -> Result<RelRef> {

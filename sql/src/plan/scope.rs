@@ -7,7 +7,6 @@ use sqlparser::ast::{self, Ident};
 
 use super::rel::Column;
 use crate::error::{Result, SqlError};
-use crate::statement::{CATALOG, DATABASE};
 
 /// Columns of a FROM clause, by position in the joined row.
 #[derive(Debug, Clone, Default)]
@@ -110,20 +109,23 @@ impl Scope {
         }
     }
 
-    /// `default_catalog.default_database.t.c` is `t.c`.
+    /// `catalog.database.t.c` is `t.c`.
     fn strip_catalog<'n>(&self, names: &'n [Ident]) -> &'n [Ident] {
-        let is = |index: usize, name: &str| names.get(index).is_some_and(|n| n.value == name);
         let qualified = |index: usize| {
             names
                 .get(index)
                 .is_some_and(|name| self.has_qualifier(&name.value))
         };
-        if is(0, CATALOG) && is(1, DATABASE) && qualified(2) {
-            &names[2..]
-        } else if is(0, DATABASE) && qualified(1) {
-            &names[1..]
-        } else {
-            names
+        let is_column = names
+            .first()
+            .is_some_and(|first| self.names(None).any(|name| name == first.value));
+        if qualified(0) || is_column {
+            return names;
+        }
+        match (qualified(1), qualified(2)) {
+            (true, _) => &names[1..],
+            (false, true) => &names[2..],
+            (false, false) => names,
         }
     }
 

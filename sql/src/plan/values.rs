@@ -97,6 +97,7 @@ fn numbers(count: usize) -> Result<RelRef> {
         }],
         watermark: None,
         primary_key: Vec::new(),
+        key_name: None,
         partitioned_by: Vec::new(),
         comment: None,
         options: BTreeMap::from(options.map(|(key, value)| (key.to_owned(), value))),

@@ -20,6 +20,8 @@ pub struct Case {
     pub expected: Expected,
     /// Why it cannot be stopped and restored in the middle.
     pub no_restore: Option<String>,
+    /// Why it is run at parallelism 1 only.
+    pub no_parallel: Option<String>,
 }
 
 /// What must come out.
@@ -138,10 +140,14 @@ pub fn parse(name: &str, text: &str) -> anyhow::Result<Case> {
                 case.expected = Expected::Error(parts);
                 has_expected = true;
             }
-            ["no", "restore"] => {
+            ["no", mode @ ("restore" | "parallel")] => {
                 let reason = section.body.trim();
-                anyhow::ensure!(!reason.is_empty(), "'== no restore' gives no reason");
-                case.no_restore = Some(reason.to_owned());
+                anyhow::ensure!(!reason.is_empty(), "'== no {mode}' gives no reason");
+                let reason = Some(reason.to_owned());
+                match *mode {
+                    "restore" => case.no_restore = reason,
+                    _ => case.no_parallel = reason,
+                }
             }
             _ => anyhow::bail!("there is no section '== {}'", section.title),
         }

@@ -45,10 +45,16 @@ pub fn modes(case: &Case) -> Vec<Mode> {
     if matches!(case.expected, Expected::Error(_)) {
         return vec![Mode::Plain(1)];
     }
-    let mut modes: Vec<Mode> = [1, 2, 4].map(Mode::Plain).into();
+    let mut modes: Vec<Mode> = match case.no_parallel {
+        Some(_) => vec![Mode::Plain(1)],
+        None => [1, 2, 4].map(Mode::Plain).into(),
+    };
     if case.no_restore.is_none() && !case.tables.is_empty() {
         let sum: usize = case.name.bytes().map(usize::from).sum();
-        let (before, after) = [(1, 2), (2, 3), (3, 1)][sum % 3];
+        let (before, after) = match case.no_parallel {
+            Some(_) => (1, 1),
+            None => [(1, 2), (2, 3), (3, 1)][sum % 3],
+        };
         modes.push(Mode::Restored(before, after));
     }
     modes
