@@ -2,7 +2,7 @@
 
 use sqlparser::ast::Query;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::Token;
 
 use super::script::Source;
 use super::words::{self, accept, is_word_at};
@@ -52,8 +52,8 @@ pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statemen
             Ok(Statement::Describe(words::object_name(parser)?))
         }
         "EXPLAIN" => explain(parser),
-        "SET" => set(parser),
-        "RESET" => reset(parser),
+        "SET" => set(parser, source),
+        "RESET" => reset(parser, source),
         "USE" => use_(parser),
         "EXECUTE" => execute(parser),
         "BEGIN" => {
@@ -270,46 +270,56 @@ fn explain(parser: &mut Parser) -> Parsed<Statement> {
     }))
 }
 
-/// SET, SET 'key' = 'value'
-fn set(parser: &mut Parser) -> Parsed<Statement> {
+/// SET, SET 'key' = 'value', SET key = value
+fn set(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statement> {
     words::expect(parser, "SET")?;
     let token = parser.peek_token();
-    match &token.token {
+    let location = token.span.start;
+    let key = match &token.token {
         Token::SemiColon | Token::EOF => return Ok(Statement::ShowSettings),
-        Token::Word(_) => return unquoted_setting("SET 'key' = 'value'", token),
-        _ => {}
-    }
-    let key = words::string(parser, "the key as 'text'")?;
+        Token::Word(_) => unquoted(parser, source, &Token::Eq),
+        _ => words::string(parser, "the key as 'text'")?,
+    };
     parser.expect_token(&Token::Eq)?;
-    let value = words::string(parser, "the value as 'text'")?;
+    let value = match parser.peek_token_ref().token {
+        Token::SingleQuotedString(_) | Token::UnicodeStringLiteral(_) => {
+            words::string(parser, "the value as 'text'")?
+        }
+        Token::SemiColon | Token::EOF => {
+            return parser.expected("the value as 'text'", parser.peek_token());
+        }
+        _ => unquoted(parser, source, &Token::SemiColon),
+    };
     Ok(Statement::Set {
         key,
         value,
-        location: token.span.start,
+        location,
     })
 }
 
-/// RESET, RESET 'key'
-fn reset(parser: &mut Parser) -> Parsed<Statement> {
+/// RESET, RESET 'key', RESET key
+fn reset(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statement> {
     words::expect(parser, "RESET")?;
     let token = parser.peek_token();
-    match &token.token {
-        Token::SemiColon | Token::EOF => Ok(Statement::Reset(None)),
-        Token::Word(_) => unquoted_setting("RESET 'key'", token),
-        _ => {
-            let key = words::string(parser, "the key as 'text'")?;
-            Ok(Statement::Reset(Some((key, token.span.start))))
-        }
-    }
+    let key = match &token.token {
+        Token::SemiColon | Token::EOF => return Ok(Statement::Reset(None)),
+        Token::Word(_) => unquoted(parser, source, &Token::SemiColon),
+        _ => words::string(parser, "the key as 'text'")?,
+    };
+    Ok(Statement::Reset(Some((key, token.span.start))))
 }
 
-fn unquoted_setting<T>(form: &str, token: TokenWithSpan) -> Parsed<T> {
-    let error = SqlError::new("syntax error: key and value are texts in single quotes");
-    errors::refuse(
-        error
-            .hint(format!("write {form}"))
-            .at_location(token.span.start),
-    )
+/// The text up to a token or the end of the statement: `parallelism.default`, `10s`.
+fn unquoted(parser: &mut Parser, source: &Source<'_>, end: &Token) -> String {
+    let start = parser.peek_token_ref().span.start;
+    loop {
+        let token = parser.peek_token_ref();
+        if token.token == *end || matches!(token.token, Token::SemiColon | Token::EOF) {
+            let text = source.between(start, token.span.start);
+            return text.trim_end().to_owned();
+        }
+        parser.advance_token();
+    }
 }
 
 /// USE CATALOG c, USE [c.]d

@@ -300,10 +300,6 @@ fn errors_have_the_place_in_the_script() {
             "line 1, column 35: a PRIMARY KEY cannot be enforced: the data lie in another system; write PRIMARY KEY (...) NOT ENFORCED",
         ),
         (
-            "SET parallelism.default = 2",
-            "line 1, column 5: syntax error: key and value are texts in single quotes; write SET 'key' = 'value'",
-        ),
-        (
             "SELECT \"a\" FROM t",
             "line 1, column 8: \"a\" in double quotes; a text is written 'a', a name `a`",
         ),
@@ -797,4 +793,26 @@ fn a_dollar_is_a_letter() {
         panic!("a query");
     };
     assert_eq!(query.to_string(), "SELECT $a, b$c, '$' AS `$x` FROM $$T");
+}
+
+#[test]
+fn settings_may_stand_without_quotes() {
+    for text in [
+        "SET 'a.b-c' = '10 s'",
+        "SET a.b-c = 10 s",
+        "SET a.b-c='10 s'; ",
+    ] {
+        let Statement::Set { key, value, .. } = one(text) else {
+            panic!("{text}");
+        };
+        assert_eq!((key.as_str(), value.as_str()), ("a.b-c", "10 s"), "{text}");
+    }
+    let Statement::Reset(Some((key, _))) = one("RESET a.b-c") else {
+        panic!("a RESET");
+    };
+    assert_eq!(key, "a.b-c");
+    assert_eq!(
+        error("SET a.b ="),
+        "line 1, column 10: syntax error: expected the value as 'text', found the end of the statement"
+    );
 }
