@@ -137,6 +137,7 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
         ),
         Some(
             Kind::Calc(_)
+            | Kind::Unnest(_)
             | Kind::WindowAssign(_)
             | Kind::WindowAggregate(_)
             | Kind::GroupAggregate(_),

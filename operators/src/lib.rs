@@ -25,6 +25,7 @@ pub mod rank;
 pub mod sink;
 mod sink_constraints;
 pub mod source;
+pub mod unnest;
 pub mod watermark;
 pub mod window;
 pub mod window_aggregate;
@@ -49,6 +50,7 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(
             spec.clone(),
         )?)),
+        Some(Kind::Unnest(spec)) => Ok(Box::new(unnest::UnnestOperator::new(spec))),
         Some(Kind::Join(spec)) => Ok(Box::new(join::JoinOperator::new(spec.clone())?)),
         Some(Kind::GroupAggregate(spec)) => Ok(Box::new(
             group_aggregate::GroupAggregateOperator::new(spec)?,

@@ -16,7 +16,8 @@ use super::rel::{
     replace_inputs,
 };
 use super::scope::Scope;
-use super::{TimeAttribute, join, scan, subquery, values};
+use super::unnest::Unnested;
+use super::{TimeAttribute, call, join, scan, subquery, unnest, values};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
@@ -30,6 +31,12 @@ type Named = (RelRef, Scope);
 struct Joined {
     rel: RelRef,
     scope: Scope,
+}
+
+/// What is joined with the relations in front of it.
+enum Item {
+    Relation(RelRef),
+    Unnested(Unnested),
 }
 
 impl Planner<'_> {
@@ -96,20 +103,29 @@ impl Planner<'_> {
         }
         refuse_global(tables)?;
         let mut planned = Vec::with_capacity(later.len());
-        for (factor, operator) in later {
-            let (rel, scope) = self.relation(factor)?;
-            planned.push((rel, scope, operator, factor));
-        }
         let mut whole = joined.scope.clone();
-        for (_, scope, ..) in &planned {
-            append(&mut whole, scope)?;
+        for (factor, operator) in later {
+            let (item, scope) = match unnest::unnest(factor, &whole) {
+                Some(unnested) => {
+                    let (unnested, scope) = unnested?;
+                    (Item::Unnested(unnested), scope)
+                }
+                None => {
+                    let (rel, scope) = self.relation(factor)?;
+                    (Item::Relation(rel), scope)
+                }
+            };
+            append(&mut whole, &scope)?;
+            planned.push((item, scope, operator, factor));
         }
         whole.outer = outer;
         let mut conditions = where_conditions(selection, &whole)?;
-        for (rel, scope, operator, factor) in planned {
-            joined = self
-                .join(joined, (rel, scope), operator, &mut conditions)
-                .map_err(|error| error.at(factor))?;
+        for (item, scope, operator, factor) in planned {
+            let next = match item {
+                Item::Relation(rel) => self.join(joined, (rel, scope), operator, &mut conditions),
+                Item::Unnested(unnested) => unnested_join(joined, (unnested, scope), operator),
+            };
+            joined = next.map_err(|error| error.at(factor))?;
         }
         Ok(((joined.rel, joined.scope), conditions))
     }
@@ -253,6 +269,40 @@ impl Planner<'_> {
         );
         aliased(rel, own.as_deref(), tvf.alias.as_ref())
     }
+}
+
+/// A join with the elements of a collection of the relations in front.
+fn unnested_join(
+    left: Joined,
+    (unnested, more): (Unnested, Scope),
+    operator: Option<&JoinOperator>,
+) -> Result<Joined> {
+    let (kind, constraint) = join_kind(operator)?;
+    let mut scope = left.scope;
+    append(&mut scope, &more)?;
+    let conditions = match constraint {
+        Some(JoinConstraint::On(on)) => conjuncts(&Analyzer::new(&scope, "ON")?.condition(on)?),
+        None | Some(JoinConstraint::None) => Vec::new(),
+        Some(_) => return Err(SqlError::unsupported("USING with UNNEST")),
+    };
+    let outer = match kind {
+        JoinKind::Inner => false,
+        JoinKind::Left if conditions.iter().all(call::is_true) => true,
+        JoinKind::Left => {
+            return Err(
+                SqlError::unsupported("LEFT JOIN UNNEST(...) ON a condition").hint("write ON TRUE"),
+            );
+        }
+        _ => return Err(SqlError::unsupported("RIGHT or FULL JOIN of UNNEST(...)")),
+    };
+    let rel = unnest::apply(left.rel, unnested, outer)?;
+    for (entry, column) in scope.columns.iter_mut().zip(&rel.columns) {
+        entry.column = column.clone();
+    }
+    Ok(Joined {
+        rel: filter_by(rel, conditions),
+        scope,
+    })
 }
 
 fn refuse_global(tables: &[TableWithJoins]) -> Result<()> {

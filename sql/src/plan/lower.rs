@@ -195,6 +195,7 @@ impl Lowering {
                 aggregates,
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::Join(join) => self.join(rel, join)?,
+            RelOp::Unnest(unnest) => self.unnest(rel, unnest)?,
             RelOp::Over(over) => self.over(rel, over)?,
             RelOp::Rank(rank) => self.rank(rel, rank)?,
         };
@@ -279,7 +280,7 @@ impl Lowering {
     }
 
     /// A node that takes its input as it comes.
-    fn chained(
+    pub(super) fn chained(
         &self,
         rel: &Rel,
         kind: Kind,

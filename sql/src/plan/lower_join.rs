@@ -1,11 +1,12 @@
-//! Joins become operators behind exchanges by the join keys.
+//! Joins become operators behind exchanges by the join keys; UNNEST stays where its input is.
 
 use weir_dataflow::key::KeyEncoder;
+use weir_dataflow::types::LogicalType;
 use weir_proto::v1::{self, operator::Kind};
 
 use super::encode;
 use super::lower::{Input, Lowering, Node, exchange};
-use super::rel::{Column, Join, JoinShape, Rel, row_schema};
+use super::rel::{Column, Join, JoinShape, Rel, Unnest, row_schema};
 use crate::error::{Result, SqlError};
 
 impl Lowering {
@@ -72,6 +73,26 @@ impl Lowering {
         let mut inputs: Vec<Input> = exchange(&left, 0, &by[0]);
         inputs.extend(exchange(&right, 1, &by[1]));
         Ok(self.keyed(rel, kind, name, detail, inputs))
+    }
+
+    /// The operator of UNNEST, in the chain of its input.
+    pub(super) fn unnest(&mut self, rel: &Rel, unnest: &Unnest) -> Result<Node> {
+        let inputs = self.lower(&unnest.input)?;
+        let collection = &unnest.input.columns[unnest.collection];
+        let spec = v1::Unnest {
+            collection: encode::index(unnest.collection),
+            outer: unnest.outer,
+            with_ordinality: unnest.with_ordinality,
+            multiset: matches!(collection.field.logical_type, LogicalType::Multiset(_)),
+        };
+        let mut detail = format!("collection=[{}]", collection.name);
+        if unnest.outer {
+            detail.push_str(", joinType=[LEFT]");
+        }
+        if unnest.with_ordinality {
+            detail.push_str(", withOrdinality=[true]");
+        }
+        Ok(self.chained(rel, Kind::Unnest(spec), "Unnest", detail, &inputs))
     }
 }
 

@@ -33,6 +33,7 @@ mod share;
 mod sink;
 mod subquery;
 mod text;
+mod unnest;
 mod values;
 pub(crate) mod zone;
 

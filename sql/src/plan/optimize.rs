@@ -45,6 +45,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
             *left = next(left);
             *right = next(right);
         }
+        RelOp::Unnest(unnest) => unnest.input = next(&unnest.input),
         RelOp::Over(over) => over.input = next(&over.input),
         RelOp::Rank(rank) => rank.input = next(&rank.input),
         RelOp::Union { inputs } => {
@@ -90,6 +91,10 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
         RelOp::WindowAssign { input, .. } => {
             let (below, above) = partition(conditions, |index| index < input.columns.len());
             filter_by(with_inputs(rel, vec![push(input, below)]), above)
+        }
+        RelOp::Unnest(unnest) => {
+            let (below, above) = partition(conditions, |index| index < unnest.input.columns.len());
+            filter_by(with_inputs(rel, vec![push(&unnest.input, below)]), above)
         }
         RelOp::Over(over) => {
             // Of a partition all rows are there, or none.

@@ -7,7 +7,7 @@ use datafusion_expr::Expr;
 
 use super::rel::{
     Aggregate, Join, JoinShape, Over, OverCall, Rank, RankEnd, Rel, RelOp, RelRef, Scan, SortKey,
-    WindowColumns, WindowSource, as_input_ref, collect_inputs, input_ref, is_updating,
+    Unnest, WindowColumns, WindowSource, as_input_ref, collect_inputs, input_ref, is_updating,
     replace_inputs,
 };
 
@@ -82,6 +82,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
             prune_aggregate(rel, needed)
         }
         RelOp::Join(join) => prune_join(rel, join, needed),
+        RelOp::Unnest(unnest) => prune_unnest(rel, unnest, needed),
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Rank(rank) => prune_rank(rel, rank, needed),
         RelOp::Union { inputs } => {
@@ -362,6 +363,24 @@ fn prune_over(rel: &Rel, over: &Over, needed: &Needed) -> Pruned {
         frame: over.frame,
         calls: calls.collect(),
         place: over.place,
+        input: input.rel,
+    });
+    finish(rel, op, places)
+}
+
+/// The element's columns all stay.
+fn prune_unnest(rel: &Rel, unnest: &Unnest, needed: &Needed) -> Pruned {
+    let width = unnest.input.columns.len();
+    let mut below: Needed = needed.range(..width).copied().collect();
+    below.insert(unnest.collection);
+    let input = prune(&unnest.input, &below);
+    let now = input.rel.columns.len();
+    let mut places = input.places.clone();
+    places.extend((0..rel.columns.len() - width).map(|offset| Some(now + offset)));
+    let op = RelOp::Unnest(Unnest {
+        collection: input.at(unnest.collection),
+        outer: unnest.outer,
+        with_ordinality: unnest.with_ordinality,
         input: input.rel,
     });
     finish(rel, op, places)

@@ -77,6 +77,7 @@ pub(super) enum RelOp {
         aggregates: Vec<Aggregate>,
     },
     Join(Join),
+    Unnest(Unnest),
     Over(Over),
     Rank(Rank),
     Union {
@@ -230,6 +231,16 @@ pub(super) struct OverCall {
     pub offset: i64,
 }
 
+/// Input's columns, those of an element of the collection, then its number.
+#[derive(Debug, Clone)]
+pub(super) struct Unnest {
+    pub input: RelRef,
+    pub collection: usize,
+    /// A row without elements stays.
+    pub outer: bool,
+    pub with_ordinality: bool,
+}
+
 /// Left columns, then right columns; of SEMI and ANTI the left ones only.
 #[derive(Debug, Clone)]
 pub(super) struct Join {
@@ -311,6 +322,7 @@ impl Rel {
             | RelOp::WindowAssign { input, .. }
             | RelOp::WindowAggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => vec![input],
+            RelOp::Unnest(unnest) => vec![&unnest.input],
             RelOp::Join(join) => vec![&join.left, &join.right],
             RelOp::Over(over) => vec![&over.input],
             RelOp::Rank(rank) => vec![&rank.input],
@@ -326,6 +338,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
         RelOp::GroupAggregate {
             input, aggregates, ..
         } => input.updating || !aggregates.is_empty(),
+        RelOp::Unnest(unnest) => unnest.input.updating,
         RelOp::Over(over) => over.input.updating,
         RelOp::Rank(rank) => rank::is_updating(rank),
         RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
