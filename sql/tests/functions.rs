@@ -86,11 +86,12 @@ fn the_docs_list_the_same_functions() {
             let names: Vec<String> = names.map(|(name, _)| format!("`{name}`")).collect();
             names.join(", ")
         };
-        list.push_str(&format!("- {group}: {}", names(true)));
-        match names(false).as_str() {
-            "" => list.push('\n'),
-            refused => list.push_str(&format!(". Refused: {refused}\n")),
-        }
+        let line = match (names(true).as_str(), names(false).as_str()) {
+            (works, "") => works.to_owned(),
+            ("", refused) => format!("refused are {refused}"),
+            (works, refused) => format!("{works}; refused are {refused}"),
+        };
+        list.push_str(&format!("- {group}: {line}\n"));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
     let docs = std::fs::read_to_string(&path).unwrap();

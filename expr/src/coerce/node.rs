@@ -7,7 +7,7 @@ use datafusion_expr::expr::{Between, Case, InList, Like, ScalarFunction};
 use datafusion_expr::{Expr, Operator};
 use weir_dataflow::types::{LogicalField, LogicalType};
 
-use super::types::{common_type, comparison_type, is_text};
+use super::types::{common_type, comparison_type, is_temporal, is_text};
 use super::{Coercer, binary, function_call, literal, plain_cast, type_of};
 use crate::cast::is_plain_widening;
 use crate::error::{ExprError, Result};
@@ -314,10 +314,11 @@ impl Coercer {
     }
 }
 
-/// DataFusion gives a CASE the Arrow type of its branches; where that does not tell the type, a cast that changes no value does.
+/// DataFusion gives a CASE the Arrow type of its branches; where that does not tell how a time is written, a cast that changes no value does.
 fn exactly(case: Expr, logical_type: &LogicalType) -> Expr {
     let field = LogicalField::nullable(logical_type.clone()).to_field("");
-    if field.metadata().is_empty() || !matches!(case, Expr::Case(_)) {
+    let told = field.metadata().is_empty() || !is_temporal(logical_type);
+    if told || !matches!(case, Expr::Case(_)) {
         return case;
     }
     plain_cast(case, logical_type)

@@ -259,13 +259,17 @@ pub fn round_result(precision: u8, scale: i8, digits: i64) -> LogicalType {
     T::Decimal((1 + p - s + digits) as u8, digits as i8)
 }
 
-/// The type in which two operands are compared: the common one; a string against something else is read as the other's type.
+/// The type in which two operands are compared: the common one; a string against a time or BOOLEAN is read as the other's type. A string
+/// and a number are not compared, nor are a DATE and a TIMESTAMP: Flink wants a CAST there.
 pub fn comparison_type(left: &LogicalType, right: &LogicalType) -> Option<LogicalType> {
+    if (*left == T::Date) != (*right == T::Date) && is_temporal(left) && is_temporal(right) {
+        return None;
+    }
     let pair = [left.clone(), right.clone()];
     if let Some(common) = common_type(&pair) {
         return Some(common);
     }
-    let readable = |t: &LogicalType| is_numeric(t) || is_temporal(t) || *t == T::Boolean;
+    let readable = |t: &LogicalType| is_temporal(t) || *t == T::Boolean;
     match (left, right) {
         (text, other) | (other, text) if is_text(text) && readable(other) => Some(other.clone()),
         _ => None,
@@ -353,7 +357,8 @@ mod tests {
         for (types, expected) in cases {
             assert_eq!(common_type(types), *expected, "{types:?}");
         }
-        assert_eq!(comparison_type(&STRING, &T::Int), Some(T::Int));
+        assert_eq!(comparison_type(&STRING, &T::Int), None);
+        assert_eq!(comparison_type(&T::Date, &T::Timestamp(3)), None);
         assert_eq!(comparison_type(&T::Date, &STRING), Some(T::Date));
     }
 }

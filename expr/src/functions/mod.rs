@@ -17,6 +17,7 @@ mod json_write;
 mod like;
 mod math;
 mod params;
+mod printf;
 mod regex;
 mod search;
 mod string;
@@ -51,6 +52,7 @@ static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         json_build::functions(),
         like::functions(),
         math::functions(),
+        printf::functions(),
         regex::functions(),
         search::functions(),
         string::functions(),

@@ -36,7 +36,7 @@ impl Argument<'_> {
 /// What a parameter accepts, and what it makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Param {
-    /// A string; other scalars are written as one.
+    /// A string.
     Text,
     Boolean,
     /// A number of any exact type, brought to INT.
@@ -116,16 +116,11 @@ impl Param {
             }
         };
         match self {
-            Self::Text => {
-                if text {
-                    return Some(given.clone());
-                }
-                (null || is_scalar(given)).then_some(STRING)
-            }
-            Self::Boolean => (null || *given == T::Boolean || text).then_some(T::Boolean),
+            Self::Text => same_or(text, STRING),
+            Self::Boolean => (null || *given == T::Boolean).then_some(T::Boolean),
             Self::Int => (null || exact || decimal).then_some(T::Int),
             Self::BigInt => (null || exact || decimal).then_some(T::BigInt),
-            Self::Double => (null || is_numeric(given) || text).then_some(T::Double),
+            Self::Double => (null || is_numeric(given)).then_some(T::Double),
             Self::Numeric => same_or(is_numeric(given), T::Int),
             Self::Integer => same_or(exact, T::Int),
             Self::Bytes => match given {
@@ -181,15 +176,6 @@ impl Param {
             Self::Alternating => "a type in common with the other keys or values",
         }
     }
-}
-
-/// Scalars that have a text.
-fn is_scalar(given: &LogicalType) -> bool {
-    use LogicalType as T;
-    !matches!(
-        given,
-        T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_) | T::Binary(_) | T::VarBinary(_)
-    )
 }
 
 /// What parameters refer to beside their own argument.

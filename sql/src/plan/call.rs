@@ -27,7 +27,7 @@ const NULLARY: [&str; 7] = [
 ];
 
 /// Functions of Flink that are not built.
-const UNBUILT: [&str; 16] = [
+const UNBUILT: [&str; 15] = [
     "BITMAP_AND",
     "BITMAP_ANDNOT",
     "BITMAP_BUILD",
@@ -42,7 +42,6 @@ const UNBUILT: [&str; 16] = [
     "OBJECT_OF",
     "OBJECT_UPDATE",
     "PARSE_JSON",
-    "PRINTF",
     "TRY_PARSE_JSON",
 ];
 
