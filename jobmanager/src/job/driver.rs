@@ -15,7 +15,7 @@ use weir_snapshot::recovery::Verify;
 
 use super::action::{Action, Choice, Input, Output};
 use super::io::Attempt;
-use super::placement::Placement;
+use super::prepare::prepare;
 use super::status::JobStatus;
 use super::{Job, io, slots_of};
 use crate::checkpoint::coordinator::{Event, Request, Ticket};
@@ -25,7 +25,6 @@ use crate::members::Wanted;
 use crate::meta::Outcome;
 use crate::meta::view::has_ended;
 use crate::raft::ProposeError;
-use crate::scheduler::place::Shortage;
 use crate::validate::set_parallelism;
 
 /// Inputs that wait for a job.
@@ -324,8 +323,11 @@ impl Driver {
                 let members = leader.members.lock();
                 let places = members.plan(&job_id, wanted, &context.slots);
                 drop(members);
-                self.calls
-                    .spawn(prepare(leader, attempt.fence, graph, places, base));
+                self.calls.spawn(async move {
+                    let number = attempt.fence.attempt;
+                    prepare(&leader, attempt.fence, graph, places, &base).await;
+                    Ok(Some(Input::Prepared(number)))
+                });
             }
             Action::Finish => {
                 self.calls.spawn(async move {
@@ -454,32 +456,6 @@ async fn start_attempt(
         );
     }
     Ok(Some(Input::AttemptStarted(result)))
-}
-
-/// Without it the next attempt has more to download, no more: what goes wrong is only told.
-async fn prepare(
-    leader: Arc<Leadership>,
-    fence: v1::Fence,
-    graph: v1::JobGraph,
-    places: Result<Vec<v1::SlotPlace>, Shortage>,
-    base: String,
-) -> Outgoing {
-    let job = leader.raft.view().read().job(&fence.job_id);
-    if let (Some(job), Ok(places)) = (job, places) {
-        match storage::choose_restore(&leader.s3, &job, &base, Verify::Sizes).await {
-            Ok(restore) => {
-                let next = Attempt {
-                    fence: fence.clone(),
-                    slots: Arc::new(Placement::new(places)),
-                };
-                io::fetch_state(&leader.task_managers, &next, graph, restore.from).await;
-            }
-            Err((reason, _)) => {
-                tracing::info!(job = %fence.job_id, "the next attempt's state is not fetched beforehand: {reason}");
-            }
-        }
-    }
-    Ok(Some(Input::Prepared(fence.attempt)))
 }
 
 async fn record(

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod execution;
 mod io;
 pub mod placement;
+mod prepare;
 mod relocation;
 pub mod states;
 pub mod status;
