@@ -9,7 +9,7 @@ use weir_proto::v1;
 use weir_proto::v1::operator::Kind;
 use weir_proto::v1::window_aggregate::Phase;
 
-use crate::{aggregate, join, over, row_store};
+use crate::{aggregate, join, match_recognize, over, row_store};
 
 /// An operator of a graph with the schemas of its inputs.
 pub(crate) struct Placed<'a> {
@@ -134,6 +134,11 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             "rank",
             row_store::rank_detail(spec, placed)?,
             row_store::rank_tables(spec, placed)?,
+        ),
+        Some(Kind::MatchRecognize(spec)) => (
+            "match-recognize",
+            match_recognize::match_detail(spec),
+            match_recognize::match_tables(spec, placed)?,
         ),
         Some(
             Kind::Calc(_)

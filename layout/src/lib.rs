@@ -15,6 +15,7 @@ pub mod compare;
 pub mod describe;
 mod join;
 pub mod lists;
+mod match_recognize;
 pub mod migrate;
 mod over;
 mod parts;

@@ -20,6 +20,7 @@ pub mod committables;
 pub mod deduplicate;
 pub mod group_aggregate;
 pub mod join;
+pub mod match_recognize;
 pub mod over;
 pub mod rank;
 pub mod sink;
@@ -61,6 +62,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::OverAggregate(spec)) => Ok(Box::new(over::OverOperator::new(spec)?)),
         Some(Kind::Rank(spec)) => Ok(Box::new(rank::RankOperator::new(spec)?)),
         Some(Kind::Deduplicate(spec)) => Ok(Box::new(deduplicate::DeduplicateOperator::new(spec)?)),
+        Some(Kind::MatchRecognize(spec)) => {
+            Ok(Box::new(match_recognize::MatchOperator::new(spec)?))
+        }
         Some(Kind::Source(_) | Kind::Sink(_)) => Err(Error::Internal(format!(
             "operator '{}' needs a connector",
             operator.name

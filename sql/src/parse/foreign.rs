@@ -168,7 +168,6 @@ impl Visitor for Check {
                 (sample.is_some(), SqlError::unsupported("TABLESAMPLE")),
                 (!index_hints.is_empty(), foreign("an index hint")),
             ]),
-            TableFactor::MatchRecognize { .. } => Some(SqlError::unsupported("MATCH_RECOGNIZE")),
             TableFactor::Pivot { .. } => Some(foreign("PIVOT")),
             TableFactor::Unpivot { .. } => Some(foreign("UNPIVOT")),
             TableFactor::JsonTable { .. } => Some(foreign("JSON_TABLE")),

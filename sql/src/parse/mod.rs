@@ -6,6 +6,7 @@ pub(crate) mod errors;
 mod foreign;
 pub(crate) mod forms;
 pub(crate) mod hints;
+pub(crate) mod match_recognize;
 mod refused;
 mod reserved;
 mod script;

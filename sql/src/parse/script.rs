@@ -6,7 +6,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 use weir_common::limits::SQL_SCRIPT_BYTES;
 
 use super::hints::Pending;
-use super::{errors, foreign, statement};
+use super::{errors, foreign, match_recognize, statement};
 use crate::dialect::FlinkDialect;
 use crate::error::{Result, SqlError};
 use crate::statement::Spanned;
@@ -65,8 +65,11 @@ fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
         tokens.iter_mut().for_each(show_dollars);
     }
     let mut operators = 0;
-    for token in &tokens {
-        check_token(token)?;
+    let patterns = match_recognize::patterns(&tokens);
+    for (index, token) in tokens.iter().enumerate() {
+        if !patterns.iter().any(|pattern| pattern.contains(&index)) {
+            check_token(token)?;
+        }
         operators = match &token.token {
             Token::Comma | Token::SemiColon => 0,
             other if deepens(other) => operators + 1,
@@ -128,6 +131,7 @@ fn check_token(token: &TokenWithSpan) -> Result<()> {
 fn parse_tokens(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Spanned>> {
     let source = Source::new(text);
     let mut hints = Pending::collect(&tokens);
+    let tokens = match_recognize::move_within(tokens);
     let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens.clone());
     let mut statements = Vec::new();
     loop {

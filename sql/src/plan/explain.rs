@@ -151,6 +151,7 @@ fn state(kind: &Kind) -> Option<&'static str> {
         Kind::Deduplicate(_) => Some("a row a key"),
         Kind::Rank(rank) if rank.input_retracts => Some("all rows"),
         Kind::Rank(_) => Some("the first rows of a partition"),
+        Kind::MatchRecognize(_) => Some("rows of matches under way"),
         _ => None,
     }
 }

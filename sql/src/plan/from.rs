@@ -17,7 +17,7 @@ use super::rel::{
 };
 use super::scope::Scope;
 use super::unnest::Unnested;
-use super::{TimeAttribute, call, join, scan, subquery, unnest, values};
+use super::{TimeAttribute, call, join, match_recognize, scan, subquery, unnest, values};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
@@ -168,6 +168,11 @@ impl Planner<'_> {
     fn relation(&mut self, factor: &TableFactor) -> Result<Named> {
         if let Some(tvf) = window_tvf(factor) {
             return self.window_function(&tvf?).map_err(|e| e.at(factor));
+        }
+        if let Some((table, clauses, alias)) = match_recognize::Clauses::of(factor) {
+            let (input, scope) = self.relation(table)?;
+            let matches = match_recognize::plan(&clauses, input, &scope);
+            return aliased(matches.map_err(|e| e.at(factor))?, None, alias);
         }
         match factor {
             TableFactor::Table {
@@ -369,7 +374,6 @@ fn refused(factor: &TableFactor) -> SqlError {
         } => "TABLESAMPLE",
         TableFactor::Derived { lateral: true, .. } | TableFactor::Function { .. } => "LATERAL",
         TableFactor::UNNEST { .. } => "UNNEST",
-        TableFactor::MatchRecognize { .. } => "MATCH_RECOGNIZE",
         TableFactor::NestedJoin { .. } => "a join in parentheses",
         TableFactor::Pivot { .. } => "PIVOT",
         TableFactor::Unpivot { .. } => "UNPIVOT",

@@ -198,6 +198,7 @@ impl Lowering {
             RelOp::Unnest(unnest) => self.unnest(rel, unnest)?,
             RelOp::Over(over) => self.over(rel, over)?,
             RelOp::Rank(rank) => self.rank(rel, rank)?,
+            RelOp::MatchRecognize(matching) => self.match_recognize(rel, matching)?,
         };
         Ok(vec![self.place(node)])
     }

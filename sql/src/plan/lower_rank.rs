@@ -100,7 +100,7 @@ fn check_variable_end(rank: &Rank, column: usize, kind: RankKind) -> Result<()> 
     }
 }
 
-fn sort_columns(order: &[SortKey]) -> Vec<v1::SortColumn> {
+pub(super) fn sort_columns(order: &[SortKey]) -> Vec<v1::SortColumn> {
     let keys = order.iter().map(|key| v1::SortColumn {
         column: encode::index(key.column),
         descending: key.descending,

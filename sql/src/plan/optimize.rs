@@ -48,6 +48,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
         RelOp::Unnest(unnest) => unnest.input = next(&unnest.input),
         RelOp::Over(over) => over.input = next(&over.input),
         RelOp::Rank(rank) => rank.input = next(&rank.input),
+        RelOp::MatchRecognize(matching) => matching.input = next(&matching.input),
         RelOp::Union { inputs } => {
             for input in inputs {
                 *input = next(input);
@@ -116,10 +117,12 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
             with_inputs(rel, inputs)
         }
         RelOp::Join(join) => push_through_join(rel, join, conditions),
-        RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } => filter_by(
-            rewrite_inputs(rel, |input| push(input, Vec::new())),
-            conditions,
-        ),
+        RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } | RelOp::MatchRecognize(_) => {
+            filter_by(
+                rewrite_inputs(rel, |input| push(input, Vec::new())),
+                conditions,
+            )
+        }
     }
 }
 

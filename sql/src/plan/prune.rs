@@ -6,9 +6,9 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 use super::rel::{
-    Aggregate, Join, JoinShape, Over, OverCall, Rank, RankEnd, Rel, RelOp, RelRef, Scan, SortKey,
-    Unnest, WindowColumns, WindowSource, as_input_ref, collect_inputs, input_ref, is_updating,
-    replace_inputs,
+    Aggregate, Join, JoinShape, MatchRecognize, MatchValue, Over, OverCall, Rank, RankEnd, Rel,
+    RelOp, RelRef, Scan, SortKey, Unnest, WindowColumns, WindowSource, as_input_ref,
+    collect_inputs, input_ref, is_updating, replace_inputs,
 };
 
 type Needed = BTreeSet<usize>;
@@ -85,6 +85,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         RelOp::Unnest(unnest) => prune_unnest(rel, unnest, needed),
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Rank(rank) => prune_rank(rel, rank, needed),
+        RelOp::MatchRecognize(matching) => prune_match(rel, matching),
         RelOp::Union { inputs } => {
             let kept: Vec<usize> = needed.iter().copied().collect();
             let inputs = inputs.iter().map(|input| exactly(input, &kept)).collect();
@@ -434,6 +435,37 @@ fn prune_rank(rel: &Rel, rank: &Rank, needed: &Needed) -> Pruned {
         ..rank.clone()
     });
     finish(rel, op, places)
+}
+
+/// All measures stay: they cost little beside finding the matches.
+fn prune_match(rel: &Rel, matching: &MatchRecognize) -> Pruned {
+    let mut below: Needed = matching.partition.iter().copied().collect();
+    below.extend(matching.order.iter().map(|key| key.column));
+    below.extend(matching.values.iter().filter_map(|value| value.column));
+    if !matching.processing_time {
+        below.insert(matching.time);
+    }
+    let input = prune(&matching.input, &below);
+    let values = matching.values.iter().map(|value| MatchValue {
+        column: value.column.map(|column| input.at(column)),
+        ..value.clone()
+    });
+    let order = matching.order.iter().map(|key| SortKey {
+        column: input.at(key.column),
+        ..*key
+    });
+    let op = RelOp::MatchRecognize(MatchRecognize {
+        partition: matching.partition.iter().map(|at| input.at(*at)).collect(),
+        time: match matching.processing_time {
+            true => 0,
+            false => input.at(matching.time),
+        },
+        order: order.collect(),
+        values: values.collect(),
+        input: input.rel,
+        ..matching.clone()
+    });
+    finish(rel, op, (0..rel.columns.len()).map(Some).collect())
 }
 
 fn prune_join(rel: &Rel, join: &Join, needed: &Needed) -> Pruned {

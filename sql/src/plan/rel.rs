@@ -10,8 +10,11 @@ use arrow::datatypes::Schema;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, DFSchema};
 use datafusion_expr::Expr;
+use sqlparser::ast::Ident;
 use sqlparser::tokenizer::Location;
 use weir_dataflow::types::LogicalField;
+use weir_proto::v1::match_recognize::Skip;
+use weir_proto::v1::match_value::Pick;
 use weir_proto::v1::{JoinKind, WindowKind};
 
 use super::{TimeAttribute, join, rank};
@@ -80,6 +83,7 @@ pub(super) enum RelOp {
     Unnest(Unnest),
     Over(Over),
     Rank(Rank),
+    MatchRecognize(MatchRecognize),
     Union {
         inputs: Vec<RelRef>,
     },
@@ -196,6 +200,64 @@ pub(super) enum RankEnd {
     Constant(u64),
     /// A column of the input.
     Column(usize),
+}
+
+/// The matches of a pattern in the rows of each partition, in the order of time: the partition's columns, then the measures.
+#[derive(Debug, Clone)]
+pub(super) struct MatchRecognize {
+    pub input: RelRef,
+    pub partition: Vec<usize>,
+    /// The time attribute.
+    pub time: usize,
+    pub processing_time: bool,
+    /// Behind the time.
+    pub order: Vec<SortKey>,
+    pub variables: Vec<PatternVariable>,
+    /// What conditions and measures read.
+    pub values: Vec<MatchValue>,
+    /// The columns that conditions and measures are expressions over: one a value.
+    pub value_columns: Vec<Column>,
+    pub measures: Vec<Expr>,
+    /// With the place of the variable that is skipped to.
+    pub skip: (Skip, usize),
+    /// 0: a match may be as long as it likes.
+    pub within_ms: i64,
+}
+
+/// A variable of a pattern with its quantifier.
+#[derive(Debug, Clone)]
+pub(super) struct PatternVariable {
+    pub name: String,
+    pub min: u32,
+    /// `None`: any number.
+    pub max: Option<u32>,
+    pub greedy: bool,
+    /// Over the values; `None`: every row.
+    pub condition: Option<Expr>,
+}
+
+impl PatternVariable {
+    /// Without a quantifier.
+    pub fn once(name: &Ident) -> Self {
+        Self {
+            name: name.value.clone(),
+            min: 1,
+            max: Some(1),
+            greedy: false,
+            condition: None,
+        }
+    }
+}
+
+/// A column, or an aggregate of one, over the rows of a variable, or of all.
+#[derive(Debug, Clone)]
+pub(super) struct MatchValue {
+    pub variable: Option<usize>,
+    pub pick: Pick,
+    /// FIRST, LAST: how many rows from there.
+    pub offset: u32,
+    pub function: &'static str,
+    pub column: Option<usize>,
 }
 
 /// Which rows around the current one a call with OVER sees.
@@ -326,6 +388,7 @@ impl Rel {
             RelOp::Join(join) => vec![&join.left, &join.right],
             RelOp::Over(over) => vec![&over.input],
             RelOp::Rank(rank) => vec![&rank.input],
+            RelOp::MatchRecognize(matching) => vec![&matching.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }
     }
@@ -343,6 +406,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
         RelOp::Rank(rank) => rank::is_updating(rank),
         RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
         RelOp::Join(join) => join::updates(join),
+        RelOp::MatchRecognize(_) => false,
         RelOp::Scan(_) | RelOp::WindowAggregate { .. } => known,
     }
 }

@@ -137,6 +137,7 @@ pub fn is_stateful(operator: &v1::Operator) -> bool {
                 | Kind::OverAggregate(_)
                 | Kind::Deduplicate(_)
                 | Kind::Rank(_)
+                | Kind::MatchRecognize(_)
         )
     )
 }
