@@ -74,6 +74,8 @@ pub struct InFlight {
 struct Channel {
     input: usize,
     watermark: i64,
+    /// The largest one before the last of all.
+    reached: i64,
     idle: bool,
     ended: bool,
     /// Has delivered the barrier of the running alignment.
@@ -131,6 +133,7 @@ impl Gate {
             .map(|input| Channel {
                 input,
                 watermark: i64::MIN,
+                reached: i64::MIN,
                 idle: false,
                 ended: false,
                 arrived: false,
@@ -288,6 +291,9 @@ impl Gate {
             Element::Watermark(watermark) => {
                 state.idle = false;
                 state.watermark = state.watermark.max(watermark);
+                if watermark != i64::MAX {
+                    state.reached = state.watermark;
+                }
                 self.advance(events);
                 self.reactivated(events);
             }
@@ -432,8 +438,9 @@ impl Gate {
         let next = if open().next().is_none() {
             Some(i64::MAX)
         } else if open().all(|c| c.idle) {
-            // Nobody holds it back: what any of them had reached counts.
-            open().map(|c| c.watermark).max()
+            // Nobody holds it back: what any had reached counts, also of those that have ended since. Others may have forwarded that,
+            // and rows that wait for it here would be late where they go.
+            self.channels.iter().map(|c| c.reached).max()
         } else {
             open()
                 .filter(|c| !c.idle && c.watermark >= self.watermark)

@@ -118,6 +118,17 @@ fn an_ended_channel_leaves_the_watermark_to_an_idle_one() {
     assert_eq!(step(&mut gate, 1, Element::Watermark(4)), ["w4"]);
 }
 
+/// The next subtasks go on with what another one has made of the same channels, which it may have seen in another order.
+#[test]
+fn what_an_ended_channel_had_reached_counts_before_idleness() {
+    let mut gate = gate(2);
+    assert_eq!(step(&mut gate, 0, Element::Watermark(22)), NOTHING);
+    assert_eq!(step(&mut gate, 0, Element::Watermark(i64::MAX)), NOTHING);
+    assert_eq!(step(&mut gate, 1, Element::Idle), ["w22", "idle"]);
+    let last = format!("w{}", i64::MAX);
+    assert_eq!(step(&mut gate, 1, Element::Watermark(i64::MAX)), [last]);
+}
+
 #[test]
 fn the_end_is_complete_only_with_the_last_watermark() {
     let mut first = gate(2);

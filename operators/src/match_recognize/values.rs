@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
 use weir_dataflow::key::KeyEncoder;
@@ -54,7 +54,11 @@ pub struct Condition {
 
 impl Values {
     pub fn new(spec: &v1::MatchRecognize, input: &SchemaRef) -> Result<Self> {
-        let schema = decode_schema(&spec.value_schema)?;
+        // What a condition does not read is left out as NULL.
+        let fields = decode_schema(&spec.value_schema)?;
+        let fields = fields.fields().iter();
+        let nullable = fields.map(|field| field.as_ref().clone().with_nullable(true));
+        let schema: SchemaRef = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
         let mut columns: Vec<usize> = Vec::new();
         for column in spec.values.iter().flat_map(|value| &value.columns) {
             let column = *column as usize;
