@@ -293,14 +293,21 @@ fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
         return numbers::<Int64Type>(call.rows, |_| Some(seconds));
     }
     let text = call.text(0)?;
+    let given = call.optional_text(1)?;
+    let is_default = |row: usize| {
+        given
+            .as_ref()
+            .is_none_or(|given| given.get(row) == Some(DEFAULT))
+    };
     let patterns = Patterns::to_read(call.optional_text(1)?, DEFAULT)?;
     let zone = session_zone(call.optional_text(2)?)?;
-    let plain = call.len() == 1;
     numbers::<Int64Type>(call.rows, |row| {
         let text = text.get(row)?;
         let point = match patterns.get(row)?.read(text) {
             // The default pattern stops at the seconds.
-            None if plain => calendar::parse_full_timestamp(text).filter(|_| text.contains(':')),
+            None if is_default(row) => {
+                calendar::parse_full_timestamp(text).filter(|_| text.contains(':'))
+            }
             point => point,
         };
         let seconds = point.and_then(|point| zone.instant(point).to_units(1));

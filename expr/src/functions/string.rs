@@ -112,17 +112,20 @@ fn is_most_of_its_buffer(strings: &StringArray) -> bool {
 }
 
 /// Words are runs of letters and digits.
+/// Words are of ASCII letters and digits; all other characters stand between words and stay as they are (Calcite's `initcap`).
 fn initcap(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
     texts(call.rows, |row, out| {
         let mut inside = false;
         for c in text.get(row)?.chars() {
-            if inside {
-                c.to_lowercase().for_each(|c| put_char(out, c));
-            } else {
-                c.to_uppercase().for_each(|c| put_char(out, c));
-            }
-            inside = c.is_alphanumeric();
+            put_char(
+                out,
+                match inside {
+                    true => c.to_ascii_lowercase(),
+                    false => c.to_ascii_uppercase(),
+                },
+            );
+            inside = c.is_ascii_alphanumeric();
         }
         Some(())
     })

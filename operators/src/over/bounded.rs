@@ -41,6 +41,8 @@ pub struct Bounded {
     found: Vec<Found>,
     plan: Option<AggregatePlan>,
     rows_frame: bool,
+    /// Rows of one time belong together.
+    has_peers: bool,
     preceding: i64,
     encoded: EncodedKeys,
 }
@@ -50,6 +52,8 @@ struct Sorted {
     rows: RecordBatch,
     /// For each new row: first and last row of its frame.
     frames: Vec<(u32, u32)>,
+    /// For each new row: the frame of the last row of its time, in rows. LAG sees that one, as in Flink.
+    lag_frames: Vec<(u32, u32)>,
     /// For each partition: the new rows, oldest first.
     partitions: Vec<Vec<u32>>,
 }
@@ -106,6 +110,7 @@ impl Bounded {
             found,
             plan,
             rows_frame: spec.rows,
+            has_peers: !spec.processing_time,
             preceding: spec.preceding.unwrap_or_default(),
             encoded: EncodedKeys::default(),
         })
@@ -172,6 +177,7 @@ impl Bounded {
         let total = bytes.len() + slots.len();
         let (mut places, mut times) = (Vec::with_capacity(total), Vec::with_capacity(total));
         let mut frames = vec![(0, 0); slots.len()];
+        let mut lag_frames = frames.clone();
         let mut next_past = 0u32;
         for rows_of in &partitions {
             let start = places.len();
@@ -186,12 +192,14 @@ impl Bounded {
                 times.push(rows.times[*row as usize]);
             }
             self.frames(start, first_new, &times, rows_of, &mut frames);
+            self.lag_frames(start, first_new, &times, rows_of, &mut lag_frames);
         }
         let past = RecordBatch::try_new(self.schema.clone(), self.encoder.decode(&bytes)?)?;
         let all = concat_batches(&self.schema, [&past, rows.arguments])?;
         Ok(Sorted {
             rows: take_record_batch(&all, &UInt32Array::from(places))?,
             frames,
+            lag_frames,
             partitions,
         })
     }
@@ -220,6 +228,26 @@ impl Bounded {
                 }
             }
             frames[*row as usize] = (low as u32, high as u32);
+        }
+    }
+
+    fn lag_frames(
+        &self,
+        start: usize,
+        first_new: usize,
+        times: &[i64],
+        rows_of: &[u32],
+        frames: &mut [(u32, u32)],
+    ) {
+        let reach = usize::try_from(self.preceding).unwrap_or(usize::MAX);
+        let mut last = first_new;
+        for (index, row) in rows_of.iter().enumerate() {
+            let own = first_new + index;
+            last = last.max(own);
+            while self.has_peers && last + 1 < times.len() && times[last + 1] == times[own] {
+                last += 1;
+            }
+            frames[*row as usize] = (last.saturating_sub(reach).max(start) as u32, last as u32);
         }
     }
 
@@ -348,11 +376,15 @@ impl Sorted {
 
     fn lag(&self, value: usize, offset: u32, default: Option<&ArrayRef>) -> Result<ArrayRef> {
         let is_there = |(low, high): (u32, u32)| high - low >= offset;
-        let lagged = self.pick(value, |frame| is_there(frame).then(|| frame.1 - offset))?;
+        let rows = self.lag_frames.iter();
+        let rows: UInt32Array = rows
+            .map(|frame| is_there(*frame).then(|| frame.1 - offset))
+            .collect();
+        let lagged = take(self.rows.column(value), &rows, None)?;
         let Some(default) = default else {
             return Ok(lagged);
         };
-        let mask = self.frames.iter().map(|frame| Some(is_there(*frame)));
+        let mask = self.lag_frames.iter().map(|frame| Some(is_there(*frame)));
         let mask: arrow::array::BooleanArray = mask.collect();
         Ok(arrow::compute::kernels::zip::zip(&mask, &lagged, default)?)
     }

@@ -101,11 +101,11 @@ fn rows_of_one_time_see_each_other_in_a_range_and_have_one_rank() {
     );
     assert_eq!(
         run(&spec(true, None, &["RANK", "DENSE_RANK"])),
-        ["1 1", "2 2", "2 2", "4 3"]
+        ["1 1", "3 3", "3 3", "4 4"]
     );
     assert_eq!(
         run(&spec(true, Some(2), &["LAG 2 BY 2", "MAX 2"])),
-        ["null 1", "null 2", "1 3", "2 4"]
+        ["null 1", "1 2", "1 3", "2 4"]
     );
 }
 
