@@ -130,6 +130,16 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             row_store::deduplicate_detail(spec),
             row_store::deduplicate_tables(spec, placed)?,
         ),
+        Some(Kind::WindowRank(spec)) => (
+            "window-rank",
+            row_store::order_text(&spec.order, placed)?,
+            row_store::waiting_rows(&spec.partition_columns, placed)?,
+        ),
+        Some(Kind::Sort(spec)) => (
+            "sort",
+            row_store::order_text(&spec.order, placed)?,
+            row_store::waiting_rows(&[], placed)?,
+        ),
         Some(Kind::Rank(spec)) => (
             "rank",
             row_store::rank_detail(spec, placed)?,

@@ -44,20 +44,42 @@ pub(crate) fn deduplicate_tables(
 
 /// What must stay the same: another end would need rows that were not kept.
 pub(crate) fn rank_detail(spec: &v1::Rank, placed: &Placed<'_>) -> Result<String> {
-    let input = only_input(placed)?;
     let kept = match (spec.input_retracts, spec.end_column) {
         (true, _) => "all rows".to_owned(),
         (false, Some(_)) => "rows up to the bound of the partition".to_owned(),
         (false, None) => format!("rows up to {}", spec.end),
     };
-    let mut order = Vec::with_capacity(spec.order.len());
-    for key in &spec.order {
+    Ok(format!("{kept} by {}", order_text(&spec.order, placed)?))
+}
+
+/// ORDER BY in words.
+pub(crate) fn order_text(order: &[v1::SortColumn], placed: &Placed<'_>) -> Result<String> {
+    let input = only_input(placed)?;
+    let mut keys = Vec::with_capacity(order.len());
+    for key in order {
         let direction = if key.descending { "DESC" } else { "ASC" };
         let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
         let name = input_field(input, key.column as usize)?.name();
-        order.push(format!("{name} {direction} NULLS {nulls}"));
+        keys.push(format!("{name} {direction} NULLS {nulls}"));
     }
-    Ok(format!("{kept} by {}", order.join(", ")))
+    Ok(keys.join(", "))
+}
+
+/// Rows that wait for the end of their window. Its times stand in the key, and a number; the rows have them, too.
+pub(crate) fn waiting_rows(partition: &[u32], placed: &Placed<'_>) -> Result<Vec<v1::StateTable>> {
+    let input = only_input(placed)?;
+    for column in partition {
+        input_field(input, *column as usize)?;
+    }
+    let columns: Vec<Field> = input.fields().iter().map(|f| f.as_ref().clone()).collect();
+    Ok(vec![v1::StateTable {
+        name: "rows".to_owned(),
+        number: 0,
+        value: vec![field(StateEncoding::ArrowStream, columns.len())],
+        schema: schema_of(columns),
+        key: vec![field(StateEncoding::Ignored, 0)],
+        key_columns: partition.to_vec(),
+    }])
 }
 
 pub(crate) fn rank_tables(spec: &v1::Rank, placed: &Placed<'_>) -> Result<Vec<v1::StateTable>> {

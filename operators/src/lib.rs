@@ -14,6 +14,7 @@ mod row_store;
 #[cfg(test)]
 mod testing;
 mod time_buffer;
+mod waiting_rows;
 
 pub mod calc;
 pub mod committables;
@@ -25,6 +26,7 @@ pub mod over;
 pub mod rank;
 pub mod sink;
 mod sink_constraints;
+pub mod sort;
 pub mod source;
 pub mod unnest;
 pub mod watermark;
@@ -32,6 +34,7 @@ pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
 pub mod window_join;
+pub mod window_rank;
 
 use weir_dataflow::{Error, Operator, Result};
 use weir_proto::v1;
@@ -60,6 +63,8 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
             window_aggregate::WindowAggregateOperator::new(spec)?,
         )),
         Some(Kind::OverAggregate(spec)) => Ok(Box::new(over::OverOperator::new(spec)?)),
+        Some(Kind::WindowRank(spec)) => Ok(Box::new(window_rank::WindowRankOperator::new(spec)?)),
+        Some(Kind::Sort(spec)) => Ok(Box::new(sort::SortOperator::new(spec))),
         Some(Kind::Rank(spec)) => Ok(Box::new(rank::RankOperator::new(spec)?)),
         Some(Kind::Deduplicate(spec)) => Ok(Box::new(deduplicate::DeduplicateOperator::new(spec)?)),
         Some(Kind::MatchRecognize(spec)) => {

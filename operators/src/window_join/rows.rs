@@ -34,13 +34,43 @@ pub struct SideRows {
     /// What is in the state is not in memory.
     spilled: bool,
     bytes: usize,
+    /// Rows that came since [`Self::prune`] last looked, and how many have to before it looks again.
+    unpruned: usize,
+    pruned_at: usize,
 }
 
 impl SideRows {
     /// New rows.
     pub fn add(&mut self, batch: RecordBatch) {
         self.bytes += batch.get_array_memory_size();
+        self.unpruned += batch.num_rows();
         self.batches.push(batch);
+    }
+
+    /// If more than `rows` came since the last time (or as many as were kept then): leaves of those that no snapshot has what `keep` makes of them.
+    pub fn prune(
+        &mut self,
+        schema: &SchemaRef,
+        rows: usize,
+        keep: impl Fn(&RecordBatch) -> Result<RecordBatch>,
+    ) -> Result<()> {
+        if self.unpruned <= rows.max(self.pruned_at) {
+            return Ok(());
+        }
+        let from = self.frozen.max(self.saved);
+        let kept = keep(&arrow::compute::concat_batches(
+            schema,
+            &self.batches[from..],
+        )?)?;
+        (self.unpruned, self.pruned_at) = (0, kept.num_rows());
+        self.batches.truncate(from);
+        self.batches.push(kept);
+        self.bytes = self
+            .batches
+            .iter()
+            .map(RecordBatch::get_array_memory_size)
+            .sum();
+        Ok(())
     }
 
     /// Rows that were found in the state.

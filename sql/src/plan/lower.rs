@@ -199,6 +199,7 @@ impl Lowering {
             RelOp::Over(over) => self.over(rel, over)?,
             RelOp::Rank(rank) => self.rank(rel, rank)?,
             RelOp::MatchRecognize(matching) => self.match_recognize(rel, matching)?,
+            RelOp::Sort(sort) => self.sort(rel, sort)?,
         };
         Ok(vec![self.place(node)])
     }

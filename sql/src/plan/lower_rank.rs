@@ -5,7 +5,7 @@ use weir_proto::v1::{self, operator::Kind};
 use super::encode;
 use super::lower::{Lowering, Node, exchange};
 use super::rank::{self, RankKind};
-use super::rel::{Column, Rank, RankEnd, Rel, SortKey};
+use super::rel::{Column, Rank, RankEnd, Rel, Sort, SortKey};
 use super::text;
 use crate::error::{Result, SqlError};
 
@@ -62,22 +62,55 @@ impl Lowering {
             text::names(&rank.partition, columns),
             order_text(&rank.order, columns),
         );
-        if matches!(kind, RankKind::Window { .. }) {
-            return Err(SqlError::unsupported("Top-N of a window").at_location(rank.place));
-        }
-        let kind = Kind::Rank(v1::Rank {
-            partition_columns: partition.clone(),
-            order: sort_columns(&rank.order),
-            start: rank.start,
-            end,
-            end_column,
-            output_rank: rank.with_rank,
-            input_retracts: rank.input.updating,
-            emit_update_before: true,
-            state_ttl_ms: self.state_ttl_ms(),
-        });
+        let order = sort_columns(&rank.order);
+        let (kind, name) = match kind {
+            RankKind::Window {
+                start: window_start,
+                end: window_end,
+            } => (
+                Kind::WindowRank(v1::WindowRank {
+                    partition_columns: partition.clone(),
+                    order,
+                    start: rank.start,
+                    end,
+                    output_rank: rank.with_rank,
+                    window_start_column: encode::index(window_start),
+                    window_end_column: encode::index(window_end),
+                }),
+                "WindowRank",
+            ),
+            _ => (
+                Kind::Rank(v1::Rank {
+                    partition_columns: partition.clone(),
+                    order,
+                    start: rank.start,
+                    end,
+                    end_column,
+                    output_rank: rank.with_rank,
+                    input_retracts: rank.input.updating,
+                    emit_update_before: true,
+                    state_ttl_ms: self.state_ttl_ms(),
+                }),
+                "Rank",
+            ),
+        };
         let inputs = exchange(&inputs, 0, &partition);
-        Ok(self.keyed(rel, kind, "Rank", detail, inputs))
+        Ok(self.keyed(rel, kind, name, detail, inputs))
+    }
+
+    pub(super) fn sort(&mut self, rel: &Rel, sort: &Sort) -> Result<Node> {
+        let inputs = self.lower(&sort.input)?;
+        let detail = format!("orderBy=[{}]", order_text(&sort.order, &sort.input.columns));
+        let spec = v1::Sort {
+            order: sort_columns(&sort.order),
+            time_column: sort.time.map(encode::index),
+        };
+        let name = match sort.time {
+            Some(_) => "TemporalSort",
+            None => "Sort",
+        };
+        let inputs = exchange(&inputs, 0, &[]);
+        Ok(self.keyed(rel, Kind::Sort(spec), name, detail, inputs))
     }
 }
 

@@ -23,6 +23,7 @@ mod lower_rank;
 mod match_recognize;
 mod nested;
 mod optimize;
+mod order_by;
 mod over;
 mod prune;
 mod query;
@@ -245,6 +246,7 @@ fn upsert_key(rel: &RelRef) -> Option<Vec<usize>> {
     match &rel.op {
         RelOp::GroupAggregate { keys, .. } => Some((0..keys.len()).collect()),
         RelOp::Over(over) => upsert_key(&over.input),
+        RelOp::Sort(sort) => upsert_key(&sort.input),
         RelOp::Rank(rank) if rank.end == rel::RankEnd::Constant(rank.start) => {
             Some(rank.partition.clone())
         }

@@ -49,6 +49,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
         RelOp::Over(over) => over.input = next(&over.input),
         RelOp::Rank(rank) => rank.input = next(&rank.input),
         RelOp::MatchRecognize(matching) => matching.input = next(&matching.input),
+        RelOp::Sort(sort) => sort.input = next(&sort.input),
         RelOp::Union { inputs } => {
             for input in inputs {
                 *input = next(input);
@@ -102,6 +103,7 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
             let (below, above) = partition(conditions, |index| over.partition.contains(&index));
             filter_by(with_inputs(rel, vec![push(&over.input, below)]), above)
         }
+        RelOp::Sort(sort) => with_inputs(rel, vec![push(&sort.input, conditions)]),
         RelOp::Rank(rank) => {
             // As above. A condition without columns may be another one each time.
             let (constant, others) = partition(conditions, |_| false);

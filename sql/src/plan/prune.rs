@@ -7,7 +7,7 @@ use datafusion_expr::Expr;
 
 use super::rel::{
     Aggregate, Join, JoinShape, MatchRecognize, MatchValue, Over, OverCall, Rank, RankEnd, Rel,
-    RelOp, RelRef, Scan, SortKey, Unnest, WindowColumns, WindowSource, as_input_ref,
+    RelOp, RelRef, Scan, Sort, SortKey, Unnest, WindowColumns, WindowSource, as_input_ref,
     collect_inputs, input_ref, is_updating, replace_inputs,
 };
 
@@ -86,6 +86,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Rank(rank) => prune_rank(rel, rank, needed),
         RelOp::MatchRecognize(matching) => prune_match(rel, matching),
+        RelOp::Sort(sort) => prune_sort(rel, sort, needed),
         RelOp::Union { inputs } => {
             let kept: Vec<usize> = needed.iter().copied().collect();
             let inputs = inputs.iter().map(|input| exactly(input, &kept)).collect();
@@ -466,6 +467,23 @@ fn prune_match(rel: &Rel, matching: &MatchRecognize) -> Pruned {
         ..matching.clone()
     });
     finish(rel, op, (0..rel.columns.len()).map(Some).collect())
+}
+
+fn prune_sort(rel: &Rel, sort: &Sort, needed: &Needed) -> Pruned {
+    let mut below = needed.clone();
+    below.extend(sort.order.iter().map(|key| key.column));
+    let input = prune(&sort.input, &below);
+    let places = input.places.clone();
+    let order = sort.order.iter().map(|key| SortKey {
+        column: input.at(key.column),
+        ..*key
+    });
+    let op = RelOp::Sort(Sort {
+        order: order.collect(),
+        time: sort.time.map(|time| input.at(time)),
+        input: input.rel,
+    });
+    finish(rel, op, places)
 }
 
 fn prune_join(rel: &Rel, join: &Join, needed: &Needed) -> Pruned {

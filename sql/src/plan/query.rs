@@ -89,7 +89,7 @@ impl<'a> Planner<'a> {
         self.ctes.push(HashMap::new());
         let planned = self
             .define_ctes(query)
-            .and_then(|()| self.set_expr(&query.body));
+            .and_then(|()| self.ordered(query, self.depth == 1));
         self.ctes.pop();
         planned
     }
@@ -112,7 +112,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn set_expr(&mut self, body: &SetExpr) -> Result<RelRef> {
+    pub(super) fn set_expr(&mut self, body: &SetExpr) -> Result<RelRef> {
         match body {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Query(query) => self.query(query),
@@ -175,12 +175,6 @@ impl<'a> Planner<'a> {
 }
 
 fn refuse_query_clauses(query: &Query) -> Result<()> {
-    if let Some(order_by) = &query.order_by {
-        return Err(SqlError::unsupported("ORDER BY").at(order_by));
-    }
-    if query.limit_clause.is_some() || query.fetch.is_some() {
-        return Err(SqlError::unsupported("LIMIT").at(query));
-    }
     let foreign = !query.locks.is_empty()
         || query.for_clause.is_some()
         || query.settings.is_some()

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use datafusion_common::ScalarValue;
 use datafusion_expr::{BinaryExpr, Expr, Operator};
+use sqlparser::tokenizer::Location;
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::TimeAttribute;
 use super::expr::{column, literal_expr};
 use super::optimize::is_cheap;
 use super::rel::{
-    Column, Over, Rank, RankEnd, Rel, RelOp, RelRef, as_input_ref, collect_inputs, conjunction,
-    conjuncts, input_ref, replace_inputs,
+    Column, Over, Rank, RankEnd, Rel, RelOp, RelRef, SortKey, as_input_ref, collect_inputs,
+    conjunction, conjuncts, input_ref, replace_inputs,
 };
 
 /// What a [`Rank`] is carried out as.
@@ -73,6 +74,26 @@ pub(super) fn relation(rank: Rank) -> RelRef {
         window: rank.input.window,
         updating: is_updating(&rank),
         op: RelOp::Rank(rank),
+    })
+}
+
+/// LIMIT and OFFSET.
+pub(super) fn limit(
+    input: RelRef,
+    order: Vec<SortKey>,
+    offset: u64,
+    count: u64,
+    place: Location,
+) -> RelRef {
+    relation(Rank {
+        input,
+        partition: Vec::new(),
+        order,
+        function: "ROW_NUMBER".to_owned(),
+        start: offset.saturating_add(1),
+        end: RankEnd::Constant(offset.saturating_add(count)),
+        with_rank: false,
+        place,
     })
 }
 

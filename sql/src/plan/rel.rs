@@ -84,6 +84,7 @@ pub(super) enum RelOp {
     Over(Over),
     Rank(Rank),
     MatchRecognize(MatchRecognize),
+    Sort(Sort),
     Union {
         inputs: Vec<RelRef>,
     },
@@ -192,6 +193,15 @@ pub(super) struct Rank {
     pub with_rank: bool,
     /// Where it stands in the script.
     pub place: Location,
+}
+
+/// All rows of the input, in order.
+#[derive(Debug, Clone)]
+pub(super) struct Sort {
+    pub input: RelRef,
+    pub order: Vec<SortKey>,
+    /// The rowtime column, if that is what the order begins with. Else the input is bounded.
+    pub time: Option<usize>,
 }
 
 /// The last number that is kept.
@@ -389,6 +399,7 @@ impl Rel {
             RelOp::Over(over) => vec![&over.input],
             RelOp::Rank(rank) => vec![&rank.input],
             RelOp::MatchRecognize(matching) => vec![&matching.input],
+            RelOp::Sort(sort) => vec![&sort.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }
     }
@@ -404,6 +415,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
         RelOp::Unnest(unnest) => unnest.input.updating,
         RelOp::Over(over) => over.input.updating,
         RelOp::Rank(rank) => rank::is_updating(rank),
+        RelOp::Sort(sort) => sort.input.updating,
         RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
         RelOp::Join(join) => join::updates(join),
         RelOp::MatchRecognize(_) => false,

@@ -138,6 +138,8 @@ pub fn is_stateful(operator: &v1::Operator) -> bool {
                 | Kind::Deduplicate(_)
                 | Kind::Rank(_)
                 | Kind::MatchRecognize(_)
+                | Kind::WindowRank(_)
+                | Kind::Sort(_)
         )
     )
 }
