@@ -43,6 +43,30 @@ impl EncodedKeys {
         self.len() == 0
     }
 
+    /// Forgets all keys.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.offsets.clear();
+    }
+
+    /// Adds a key that is made of these parts.
+    ///
+    /// # Errors
+    /// If the keys of one batch have more than 4 GiB.
+    pub fn push(&mut self, parts: [&[u8]; 2]) -> Result<()> {
+        if self.offsets.is_empty() {
+            self.offsets.push(0);
+        }
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        let end = u32::try_from(self.bytes.len());
+        self.offsets.push(
+            end.map_err(|_| Error::Data("the keys of one batch hold more than 4 GiB".to_owned()))?,
+        );
+        Ok(())
+    }
+
     /// Key of a row below [`Self::len`].
     #[inline]
     pub fn get(&self, row: usize) -> &[u8] {

@@ -42,6 +42,9 @@ pub(crate) fn window_tables(
     placed: &Placed<'_>,
 ) -> Result<Vec<v1::StateTable>> {
     let window = spec.window.unwrap_or_default();
+    if window.kind() == v1::WindowKind::Session {
+        return session_tables(spec, placed);
+    }
     let one_slice = spec.window_end_column.is_some() || window.kind() == v1::WindowKind::Tumble;
     let name = if one_slice { "window" } else { "slice" };
     let time = |suffix: &str| {
@@ -68,6 +71,39 @@ pub(crate) fn window_tables(
     Ok(tables)
 }
 
+/// Of an aggregation in sessions: the session's name stands in front of the key, its first and last time are the last accumulators. Distinct values
+/// have no description: they are kept as they are.
+fn session_tables(spec: &v1::WindowAggregate, placed: &Placed<'_>) -> Result<Vec<v1::StateTable>> {
+    let input = placed
+        .inputs
+        .first()
+        .ok_or_else(|| Error::Config("an aggregation without input".to_owned()))?;
+    let mut fields: Vec<Field> = input.fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields.push(Field::new("$time", DataType::Int64, false));
+    let timed = Schema::new(fields);
+    let mut calls = spec.aggregates.clone();
+    calls.extend(["MIN", "MAX"].map(|function| v1::AggregateCall {
+        function: function.to_owned(),
+        arguments: vec![input.fields().len() as u32],
+        ..Default::default()
+    }));
+    let keys = spec.key_columns.iter();
+    let calls = Calls {
+        parts: Decomposition::of(&calls)?,
+        keys: keys
+            .map(|key| input_field(input, *key as usize).cloned())
+            .collect::<Result<_>>()?,
+        input: &timed,
+        retracts: false,
+    };
+    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let prefix = Prefix {
+        fields: vec![field(StateEncoding::OrderedTime, 1)],
+        columns: vec![Field::new("session", time, false)],
+    };
+    Ok(vec![calls.groups(&prefix)?])
+}
+
 /// Of an aggregation without a window.
 pub(crate) fn group_tables(
     spec: &v1::GroupAggregate,
@@ -82,16 +118,13 @@ pub(crate) fn group_tables(
     calls.tables(&Prefix::default())
 }
 
-/// Of calls with OVER whose frames begin with the partition. DENSE_RANK counts the rows that are the first of their time.
+/// Of calls with OVER whose frames begin with the partition. Ranks are counts of rows.
 pub(crate) fn running_tables(
     spec: &v1::OverAggregate,
     placed: &Placed<'_>,
 ) -> Result<Vec<v1::StateTable>> {
     let calls = spec.calls.iter().map(|over| {
         let mut call = over.call.clone().unwrap_or_default();
-        if call.function == "DENSE_RANK" {
-            call.filter = Some(spec.time_column);
-        }
         if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
             call.function = "COUNT".to_owned();
         }

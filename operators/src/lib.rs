@@ -24,6 +24,7 @@ pub mod join;
 pub mod match_recognize;
 pub mod over;
 pub mod rank;
+pub mod session_aggregate;
 pub mod sink;
 mod sink_constraints;
 pub mod sort;
@@ -58,6 +59,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::Join(spec)) => Ok(Box::new(join::JoinOperator::new(spec.clone())?)),
         Some(Kind::GroupAggregate(spec)) => Ok(Box::new(
             group_aggregate::GroupAggregateOperator::new(spec)?,
+        )),
+        Some(Kind::WindowAggregate(spec)) if session_aggregate::is_session(spec) => Ok(Box::new(
+            session_aggregate::SessionAggregateOperator::new(spec)?,
         )),
         Some(Kind::WindowAggregate(spec)) => Ok(Box::new(
             window_aggregate::WindowAggregateOperator::new(spec)?,

@@ -70,6 +70,15 @@ impl Raw {
         }
     }
 
+    /// Some of them.
+    pub fn take(&self, places: &[u32]) -> Self {
+        let places = places.iter().map(|place| *place as usize);
+        match self {
+            Self::Narrow(values) => Self::Narrow(places.map(|place| values[place]).collect()),
+            Self::Wide(values) => Self::Wide(places.map(|place| values[place]).collect()),
+        }
+    }
+
     /// The column again; of a text only its length in rows is right.
     pub fn to_array(&self, data_type: &DataType) -> Result<ArrayRef> {
         match (self, Layout::of(data_type)) {

@@ -194,6 +194,41 @@ impl Accumulators {
         Ok(())
     }
 
+    /// The rows of slot `from` become rows of slot `into`.
+    pub fn merge_slots(&mut self, plan: &AggregatePlan, from: u32, into: u32) -> Result<()> {
+        let mut deltas = Vec::with_capacity(self.sets.len());
+        for set in &mut self.sets {
+            let (groups, raw, variants) = set.entries();
+            let ids: Vec<u32> = (0..groups.len() as u32)
+                .filter(|id| groups[*id as usize] == from)
+                .collect();
+            let raw = raw.take(&ids);
+            let variants: Vec<Vec<i8>> = variants
+                .iter()
+                .map(|marks| ids.iter().map(|id| marks[*id as usize]).collect())
+                .collect();
+            let slots = vec![into; ids.len()];
+            let weights: Vec<Weights<'_>> = variants.iter().map(|v| Some(v.as_slice())).collect();
+            let mut ids = Vec::new();
+            set.resolve(&slots, &raw, &weights, &mut ids)?;
+            deltas.push((slots, raw, set.apply(&ids, &weights)));
+        }
+        for (index, accumulators) in self.columns.iter_mut().enumerate() {
+            match plan.weighings.get(index) {
+                Some(Weighing::Distinct { set, variant }) => {
+                    let (slots, raw, deltas) = &deltas[*set];
+                    let argument = raw.to_array(&plan.sets[*set].data_type)?;
+                    accumulators.update(slots, Some(&deltas[*variant]), Some(&argument))?;
+                }
+                _ => {
+                    let partial = accumulators.gather(&[from])?;
+                    accumulators.merge(&[into], &partial)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Partial results of slots, one array a primitive.
     pub fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         self.columns
@@ -309,4 +344,9 @@ pub fn constant_time(
     data_type: &arrow::datatypes::DataType,
 ) -> Result<ArrayRef> {
     values::from_ints(vec![value; rows], None, data_type)
+}
+
+/// A column of TIMESTAMP, from values in the type's unit.
+pub fn times(values: Vec<i64>, data_type: &arrow::datatypes::DataType) -> Result<ArrayRef> {
+    values::from_ints(values, None, data_type)
 }

@@ -10,6 +10,7 @@
 //! not in memory is nowhere.
 
 mod save;
+mod sessions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct AggregateStore {
     plan: Arc<AggregatePlan>,
     max_parallelism: u32,
     prefix: Vec<u8>,
+    /// So many first bytes of a key do not decide its key group.
+    unhashed: usize,
     keys: KeyTable,
     accumulators: Accumulators,
     /// The group exists: rows of it are there.
@@ -63,6 +66,7 @@ impl AggregateStore {
             plan,
             max_parallelism,
             prefix,
+            unhashed: 0,
             keys: KeyTable::default(),
             alive: Vec::new(),
             fresh: Vec::new(),
@@ -211,6 +215,13 @@ impl AggregateStore {
         self.dirty.grow(length);
     }
 
+    fn hash(&self, key: &[u8]) -> Result<u64> {
+        let hashed = key.get(self.unhashed..);
+        hashed
+            .map(hash_key)
+            .ok_or_else(|| Error::State("a key of an aggregation's state is broken".to_owned()))
+    }
+
     fn group_of(&self, slot: u32) -> KeyGroup {
         self.keys.key_group(slot, self.max_parallelism)
     }
@@ -300,7 +311,7 @@ impl AggregateStore {
     pub fn load_entry(&mut self, table: StateTable, entry: &[u8], value: &[u8]) -> Result<()> {
         let known = self.keys.len() as u32;
         if table == GROUPS {
-            let hash = hash_key(entry);
+            let hash = self.hash(entry)?;
             let slot = self.keys.slot_of(entry, hash);
             self.grow();
             self.stored.insert(self.group_of(slot));
@@ -313,7 +324,7 @@ impl AggregateStore {
         let mut entry = Reader(entry);
         let key = entry.bytes()?;
         let number = usize::from(entry.byte()?);
-        let slot = self.keys.slot_of(key, hash_key(key));
+        let slot = self.keys.slot_of(key, self.hash(key)?);
         if slot >= known {
             return Err(Error::State(
                 "an entry of a group that does not exist".to_owned(),

@@ -164,7 +164,8 @@ impl AggregateStore {
         let set = &self.accumulators.sets()[number];
         let (group, key) = (self.group_of(set.group(id)), self.distinct_key(number, id));
         let mut value = vec![VERSION];
-        if set.encode(id, &mut value) {
+        // Of a group that is gone no values are left.
+        if self.alive[set.group(id) as usize] && set.encode(id, &mut value) {
             writes.put(DISTINCT, group, key, value);
         } else {
             writes.delete(DISTINCT, group, key);

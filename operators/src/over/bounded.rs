@@ -19,7 +19,7 @@ enum Found {
     /// FIRST_VALUE, LAST_VALUE: a row of the frame.
     First(Picked),
     Last(Picked),
-    /// LAG: the frame's first row, if the frame is as long as it can be.
+    /// LAG: so many rows in front of the last row of the same time, as Flink has it.
     Lag {
         value: usize,
         offset: usize,
@@ -41,9 +41,9 @@ pub struct Bounded {
     found: Vec<Found>,
     plan: Option<AggregatePlan>,
     rows_frame: bool,
-    /// Rows of one time belong together.
-    has_peers: bool,
     preceding: i64,
+    /// Rows of one time see each other.
+    has_peers: bool,
     encoded: EncodedKeys,
 }
 
@@ -52,8 +52,8 @@ struct Sorted {
     rows: RecordBatch,
     /// For each new row: first and last row of its frame.
     frames: Vec<(u32, u32)>,
-    /// For each new row: the frame of the last row of its time, in rows. LAG sees that one, as in Flink.
-    lag_frames: Vec<(u32, u32)>,
+    /// For each new row: the first row of its partition, and the last one of its time.
+    peers: Vec<(u32, u32)>,
     /// For each partition: the new rows, oldest first.
     partitions: Vec<Vec<u32>>,
 }
@@ -177,7 +177,7 @@ impl Bounded {
         let total = bytes.len() + slots.len();
         let (mut places, mut times) = (Vec::with_capacity(total), Vec::with_capacity(total));
         let mut frames = vec![(0, 0); slots.len()];
-        let mut lag_frames = frames.clone();
+        let mut peers = frames.clone();
         let mut next_past = 0u32;
         for rows_of in &partitions {
             let start = places.len();
@@ -192,14 +192,20 @@ impl Bounded {
                 times.push(rows.times[*row as usize]);
             }
             self.frames(start, first_new, &times, rows_of, &mut frames);
-            self.lag_frames(start, first_new, &times, rows_of, &mut lag_frames);
+            let mut last = places.len() as u32;
+            for (index, row) in rows_of.iter().enumerate().rev() {
+                let own = first_new + index;
+                let same = self.has_peers && times.get(own + 1) == Some(&times[own]);
+                last = if same { last } else { own as u32 };
+                peers[*row as usize] = (start as u32, last);
+            }
         }
         let past = RecordBatch::try_new(self.schema.clone(), self.encoder.decode(&bytes)?)?;
         let all = concat_batches(&self.schema, [&past, rows.arguments])?;
         Ok(Sorted {
             rows: take_record_batch(&all, &UInt32Array::from(places))?,
             frames,
-            lag_frames,
+            peers,
             partitions,
         })
     }
@@ -228,26 +234,6 @@ impl Bounded {
                 }
             }
             frames[*row as usize] = (low as u32, high as u32);
-        }
-    }
-
-    fn lag_frames(
-        &self,
-        start: usize,
-        first_new: usize,
-        times: &[i64],
-        rows_of: &[u32],
-        frames: &mut [(u32, u32)],
-    ) {
-        let reach = usize::try_from(self.preceding).unwrap_or(usize::MAX);
-        let mut last = first_new;
-        for (index, row) in rows_of.iter().enumerate() {
-            let own = first_new + index;
-            last = last.max(own);
-            while self.has_peers && last + 1 < times.len() && times[last + 1] == times[own] {
-                last += 1;
-            }
-            frames[*row as usize] = (last.saturating_sub(reach).max(start) as u32, last as u32);
         }
     }
 
@@ -375,17 +361,21 @@ impl Sorted {
     }
 
     fn lag(&self, value: usize, offset: u32, default: Option<&ArrayRef>) -> Result<ArrayRef> {
-        let is_there = |(low, high): (u32, u32)| high - low >= offset;
-        let rows = self.lag_frames.iter();
-        let rows: UInt32Array = rows
-            .map(|frame| is_there(*frame).then(|| frame.1 - offset))
+        let is_there = |(start, last): &(u32, u32)| last - start >= offset;
+        let rows: UInt32Array = self
+            .peers
+            .iter()
+            .map(|peers| is_there(peers).then(|| peers.1 - offset))
             .collect();
         let lagged = take(self.rows.column(value), &rows, None)?;
         let Some(default) = default else {
             return Ok(lagged);
         };
-        let mask = self.lag_frames.iter().map(|frame| Some(is_there(*frame)));
-        let mask: arrow::array::BooleanArray = mask.collect();
+        let mask: arrow::array::BooleanArray = self
+            .peers
+            .iter()
+            .map(|peers| Some(is_there(peers)))
+            .collect();
         Ok(arrow::compute::kernels::zip::zip(&mask, &lagged, default)?)
     }
 

@@ -13,21 +13,11 @@ use crate::aggregate_store::AggregateStore;
 
 use super::Rows;
 
-/// How a call's result comes from that of an aggregate.
-#[derive(Clone, Copy, PartialEq)]
-enum Taken {
-    /// That of the row, or with RANGE of the last row of its time.
-    Own,
-    /// RANK and DENSE_RANK: that of the last row of its time. Flink counts all rows of a time before it gives any of them its rank.
-    LastPeer,
-}
-
 /// Unbounded frames.
 pub struct Running {
     pub store: AggregateStore,
-    taken: Vec<Taken>,
-    rows_frame: bool,
-    has_peers: bool,
+    /// Rows of one time have the result of the last of them.
+    shares_results: bool,
 }
 
 impl Running {
@@ -39,19 +29,17 @@ impl Running {
         outputs: Vec<DataType>,
         max_parallelism: u32,
     ) -> Result<Self> {
-        let mut taken = Vec::with_capacity(calls.len());
-        let mut aggregates = Vec::with_capacity(calls.len());
-        for call in calls {
-            let mut call = call.call.clone().unwrap_or_default();
-            taken.push(match call.function.as_str() {
-                "RANK" | "DENSE_RANK" => Taken::LastPeer,
-                _ => Taken::Own,
-            });
-            if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
-                call.function = "COUNT".to_owned();
-            }
-            aggregates.push(call);
-        }
+        let aggregates: Vec<v1::AggregateCall> = calls
+            .iter()
+            .map(|over| {
+                let mut call = over.call.clone().unwrap_or_default();
+                if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
+                    // Two rows never rank the same in the order of time, in Flink neither.
+                    call.function = "COUNT".to_owned();
+                }
+                call
+            })
+            .collect();
         let plan = AggregatePlan::new(PlanInput {
             calls: &aggregates,
             input,
@@ -61,9 +49,7 @@ impl Running {
         })?;
         Ok(Self {
             store: AggregateStore::new(Arc::new(plan), max_parallelism, Vec::new())?,
-            taken,
-            rows_frame: spec.rows || spec.processing_time,
-            has_peers: !spec.processing_time,
+            shares_results: !spec.rows && !spec.processing_time,
         })
     }
 
@@ -75,17 +61,14 @@ impl Running {
         state: &mut dyn KeyedState,
     ) -> Result<Vec<ArrayRef>> {
         self.store.resolve(rows.keys, rows.hashes, slots, state)?;
-        let last_peers = self.has_peers.then(|| last_peers(slots, rows.times));
         let partials = self.store.scan(rows.arguments, slots, state)?;
-        let all = results(self.store.plan(), &partials)?;
-        let taken = all.into_iter().zip(&self.taken);
-        taken
-            .map(|(result, taken)| match &last_peers {
-                Some(last) if !self.rows_frame || *taken == Taken::LastPeer => {
-                    Ok(take(&result, last, None)?)
-                }
-                _ => Ok(result),
-            })
+        let own = results(self.store.plan(), &partials)?;
+        if !self.shares_results {
+            return Ok(own);
+        }
+        let last = last_peers(slots, rows.times);
+        own.iter()
+            .map(|result| Ok(take(result, &last, None)?))
             .collect()
     }
 }

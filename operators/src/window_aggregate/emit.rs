@@ -39,6 +39,17 @@ pub fn output_types(schema: &Schema, spec: &v1::WindowAggregate) -> Result<Vec<D
         .collect())
 }
 
+/// Times in milliseconds in the unit of a type.
+pub fn times_of(millis: impl Iterator<Item = i64>, data_type: &DataType) -> Result<ArrayRef> {
+    let scaled = millis.map(|millis| match data_type {
+        DataType::Timestamp(TimeUnit::Second, _) => millis.div_euclid(1000),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => millis.saturating_mul(1000),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => millis.saturating_mul(1_000_000),
+        _ => millis,
+    });
+    crate::accumulator::times(scaled.collect(), data_type)
+}
+
 /// A column with one time in all rows, in the unit of its type.
 fn times(millis: i64, rows: usize, data_type: &DataType) -> Result<ArrayRef> {
     let value = match data_type {

@@ -2,7 +2,7 @@
 //!
 //! Phases: SINGLE does all; LOCAL counts what its subtask reads and hands on partial results, a row a slice and key; GLOBAL merges those.
 
-mod emit;
+pub(crate) mod emit;
 mod slices;
 mod slicing;
 
@@ -366,7 +366,7 @@ fn split(rows: usize, slice_of: impl Fn(usize, Option<Span>) -> Span) -> Vec<(Sp
 }
 
 /// A time column in milliseconds, rounded down.
-fn millis(column: &ArrayRef) -> Result<Cow<'_, [i64]>> {
+pub(crate) fn millis(column: &ArrayRef) -> Result<Cow<'_, [i64]>> {
     if column.null_count() > 0 {
         return Err(Error::Data(
             "the time attribute of a row is NULL; a window needs a time: filter such rows out"

@@ -16,7 +16,7 @@ const KNOWN: [&str; 7] = [
 ];
 
 /// Those that Flink has besides.
-const NOT_YET: [&str; 16] = [
+const NOT_YET: [&str; 15] = [
     "LISTAGG",
     "STDDEV_POP",
     "STDDEV_SAMP",
@@ -32,7 +32,6 @@ const NOT_YET: [&str; 16] = [
     "BITAND_AGG",
     "BITOR_AGG",
     "BITXOR_AGG",
-    "GROUPING",
 ];
 
 /// The function's name in capitals, if it is an aggregate function.
@@ -40,6 +39,12 @@ pub(super) fn find(name: &str) -> Result<Option<&'static str>> {
     let same = |known: &&&str| known.eq_ignore_ascii_case(name);
     if let Some(known) = NOT_YET.iter().find(same) {
         return Err(SqlError::unsupported(format!("the aggregate {known}")));
+    }
+    if ["GROUPING", "GROUPING_ID"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+    {
+        return Ok(Some("GROUPING"));
     }
     Ok(KNOWN.iter().find(same).copied())
 }
@@ -55,6 +60,12 @@ pub(super) fn result_type(
     arguments: &[LogicalField],
     may_be_empty: bool,
 ) -> Result<LogicalField> {
+    if function == "GROUPING" {
+        return Ok(LogicalField {
+            logical_type: LogicalType::BigInt,
+            nullable: false,
+        });
+    }
     if function == "COUNT" {
         return match arguments.len() {
             0 | 1 => Ok(LogicalField {

@@ -40,6 +40,9 @@ pub(super) fn window_detail(window: &Window, columns: &[Column]) -> String {
             detail.push_str(&format!(", {what}={value} ms"));
         }
     }
+    if window.processing_time {
+        detail.push_str(", processing time");
+    }
     detail + ")]"
 }
 

@@ -249,7 +249,7 @@ impl Planner<'_> {
             WindowKind::Tumble => "TUMBLE",
             WindowKind::Hop => "HOP",
             WindowKind::Cumulate => "CUMULATE",
-            WindowKind::Session => return Err(SqlError::unsupported("a SESSION window")),
+            WindowKind::Session => "SESSION",
             WindowKind::Unspecified => return Err(SqlError::unsupported("this window")),
         };
         let (input, own) = match &tvf.input {
@@ -261,7 +261,15 @@ impl Planner<'_> {
         };
         let scope = Scope::of_relation(own.as_deref(), &input.columns);
         let (time_column, _) = scope.resolve(std::slice::from_ref(&tvf.time_column))?;
-        check_time_column(name, &input, time_column, &tvf.time_column)?;
+        let processing_time = check_time_column(name, &input, time_column)
+            .map_err(|error| error.at_location(tvf.time_column.span.start))?;
+        let mut partition = Vec::with_capacity(tvf.partition_by.len());
+        for expr in &tvf.partition_by {
+            let (column, _) = Analyzer::new(&scope, "PARTITION BY")?.typed(expr)?;
+            partition.push(super::rel::as_input_ref(&column).ok_or_else(|| {
+                SqlError::new(format!("PARTITION BY of {name} takes columns")).at(expr)
+            })?);
+        }
         let rel = assign(
             input,
             Window {
@@ -270,6 +278,8 @@ impl Planner<'_> {
                 slide_ms: tvf.slide_ms,
                 offset_ms: tvf.offset_ms,
                 time_column,
+                processing_time,
+                partition,
             },
         );
         aliased(rel, own.as_deref(), tvf.alias.as_ref())
@@ -401,7 +411,11 @@ fn aliased(rel: RelRef, own: Option<&str>, alias: Option<&TableAlias>) -> Result
     Ok((rel, scope))
 }
 
-fn check_time_column(function: &str, input: &Rel, index: usize, name: &Ident) -> Result<()> {
+/// Whether the column is processing time.
+///
+/// # Errors
+/// If it is no time attribute.
+pub(super) fn check_time_column(function: &str, input: &Rel, index: usize) -> Result<bool> {
     if input.updating {
         return Err(SqlError::unsupported(format!(
             "{function} over a relation with updates"
@@ -409,30 +423,27 @@ fn check_time_column(function: &str, input: &Rel, index: usize, name: &Ident) ->
     }
     let column = &input.columns[index];
     match column.time {
-        Some(TimeAttribute::Rowtime) => Ok(()),
-        Some(TimeAttribute::Proctime) => {
-            Err(SqlError::unsupported("a window over processing time").at_location(name.span.start))
-        }
+        Some(time) => Ok(time == TimeAttribute::Proctime),
         None => Err(SqlError::new(format!(
-            "{function} takes an event-time column, but '{}' is a {} without a watermark",
+            "{function} takes a time attribute, but '{}' is a {} without a watermark",
             column.name, column.field.logical_type
         ))
-        .at_location(name.span.start)
         .hint("declare WATERMARK FOR it in CREATE TABLE, and pass it on unchanged")),
     }
 }
 
 /// Each row with the window it belongs to, once for each window.
-fn assign(input: RelRef, window: Window) -> RelRef {
+pub(super) fn assign(input: RelRef, window: Window) -> RelRef {
     let width = input.columns.len();
     let time_type = input.columns[window.time_column].field.logical_type.clone();
+    let time = input.columns[window.time_column].time;
     let mut columns = input.columns.clone();
     // Behind a window its time attribute is window_time.
     columns[window.time_column].time = None;
     for (name, logical_type, time) in [
         ("window_start", LogicalType::Timestamp(3), None),
         ("window_end", LogicalType::Timestamp(3), None),
-        ("window_time", time_type, Some(TimeAttribute::Rowtime)),
+        ("window_time", time_type, time),
     ] {
         columns.push(Column {
             name: name.to_owned(),

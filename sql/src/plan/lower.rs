@@ -169,6 +169,7 @@ impl Lowering {
                 }
             }
             RelOp::WindowAssign { input, window } => {
+                refuse_assignment(window)?;
                 let inputs = self.lower(input)?;
                 let assign = v1::WindowAssign {
                     window: Some(window_spec(window)),
@@ -514,6 +515,21 @@ pub(super) fn exchange(inputs: &[NodeId], target: u32, keys: &[u32]) -> Vec<Inpu
     inputs.iter().map(edge).collect()
 }
 
+/// Some windows are known only to an aggregate.
+fn refuse_assignment(window: &Window) -> Result<()> {
+    if window.kind == v1::WindowKind::Session {
+        return Err(SqlError::unsupported(
+            "SESSION that is not followed at once by a GROUP BY window_start, window_end and exactly the columns of its PARTITION BY",
+        ));
+    }
+    if window.processing_time {
+        return Err(SqlError::unsupported(
+            "a window over processing time that is not followed at once by a GROUP BY window_start, window_end",
+        ));
+    }
+    Ok(())
+}
+
 /// What the LOCAL phase emits, if the aggregate can be split in two.
 fn local_schema(
     aggregate: &v1::WindowAggregate,
@@ -549,6 +565,6 @@ fn window_spec(window: &Window) -> v1::WindowSpec {
         slide_ms: window.slide_ms,
         offset_ms: window.offset_ms,
         time_column: encode::index(window.time_column),
-        processing_time: false,
+        processing_time: window.processing_time,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion_expr::{BinaryExpr, Expr, Operator};
-use weir_proto::v1::JoinKind;
+use weir_proto::v1::{JoinKind, WindowKind};
 
 use super::expr::FIELD_ACCESS;
 use super::query::filter_by;
@@ -372,6 +372,9 @@ fn fuse(rel: &RelRef) -> Option<RelRef> {
     if !is_bound(*start, width) || !is_bound(*end, width + 1) || used_elsewhere.any(reads_window) {
         return None;
     }
+    if window.kind == WindowKind::Session && !are_partition(&window.partition, keys, projection) {
+        return None;
+    }
     // Columns of the window are no longer there: their places take the time column, which pruning removes where it is not needed.
     let mut exprs = projection.clone();
     let mut columns = calc.columns.clone();
@@ -383,6 +386,8 @@ fn fuse(rel: &RelRef) -> Option<RelRef> {
     }
     let mut window = window.clone();
     window.time_column = *start;
+    // From here on the aggregate's keys say it.
+    window.partition = Vec::new();
     Some(Arc::new(Rel {
         op: RelOp::WindowAggregate {
             input: Rel::calc(input.clone(), filter.clone(), exprs, columns),
@@ -395,4 +400,13 @@ fn fuse(rel: &RelRef) -> Option<RelRef> {
         window: rel.window,
         updating: rel.updating,
     }))
+}
+
+/// Sessions of a partition are those of a group if both have the same columns.
+fn are_partition(partition: &[usize], keys: &[usize], projection: &[Expr]) -> bool {
+    let keys: Option<BTreeSet<usize>> = keys
+        .iter()
+        .map(|key| as_input_ref(&projection[*key]))
+        .collect();
+    keys.is_some_and(|keys| keys == partition.iter().copied().collect())
 }

@@ -272,7 +272,11 @@ fn read_window(
             start: FrameBound::Preceding(offset),
             ..UP_TO_CURRENT_ROW
         },
-        (None, "ROW_NUMBER" | "RANK" | "DENSE_RANK" | "LEAD") => UP_TO_CURRENT_ROW,
+        (None, "RANK" | "DENSE_RANK") => Frame {
+            units: FrameUnits::Range,
+            ..UP_TO_CURRENT_ROW
+        },
+        (None, "ROW_NUMBER" | "LEAD") => UP_TO_CURRENT_ROW,
         (Some(frame), _) => read_frame(analyzer, frame)?,
         (None, _) => Frame {
             units: FrameUnits::Range,

@@ -66,9 +66,11 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
             let width = input.columns.len();
             let mut below: Needed = needed.range(..width).copied().collect();
             below.insert(window.time_column);
+            below.extend(&window.partition);
             let input = prune(input, &below);
             let mut window = window.clone();
             window.time_column = input.at(window.time_column);
+            window.partition = window.partition.iter().map(|at| input.at(*at)).collect();
             let mut places = input.places.clone();
             let now = input.rel.columns.len();
             places.extend((0..3).map(|offset| Some(now + offset)));

@@ -14,7 +14,8 @@ use super::expr::{Analyzer, check_condition, coerce, column};
 use super::over::Overs;
 use super::rel::{Column, Rel, RelOp, RelRef, conjunction, expr_schema, input_ref};
 use super::scope::Scope;
-use super::{call, select_aggregate, values};
+use super::set_operation::{self, SetOperation};
+use super::{call, group_window, select_aggregate, values};
 use crate::catalog::{Catalog, View};
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
@@ -131,7 +132,28 @@ impl<'a> Planner<'a> {
                     other => Err(SqlError::unsupported(format!("UNION {other}")).at(body)),
                 }
             }
-            SetExpr::SetOperation { op, .. } => Err(SqlError::unsupported(op.to_string()).at(body)),
+            SetExpr::SetOperation {
+                left,
+                op,
+                set_quantifier,
+                right,
+            } => {
+                let operation = match op {
+                    SetOperator::Intersect => SetOperation::Intersect,
+                    SetOperator::Except | SetOperator::Minus => SetOperation::Except,
+                    SetOperator::Union => return Err(SqlError::unsupported("UNION").at(body)),
+                };
+                if !matches!(
+                    set_quantifier,
+                    SetQuantifier::None | SetQuantifier::Distinct
+                ) {
+                    return Err(SqlError::unsupported(format!("{op} {set_quantifier}")).at(body));
+                }
+                let (left, right) = (self.set_expr(left)?, self.set_expr(right)?);
+                let (sides, columns) =
+                    same_columns(&op.to_string(), left, right).map_err(|error| error.at(body))?;
+                Ok(set_operation::plan(operation, sides, columns))
+            }
             SetExpr::Values(written) => values::values(written).map_err(|error| error.at(body)),
             SetExpr::Table(_) => Err(SqlError::unsupported("TABLE as a query").at(body)),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -157,7 +179,20 @@ impl<'a> Planner<'a> {
                 (input, scope) = self.join_subqueries((input, scope), written)?;
             }
         }
-        let rel = match select_aggregate::plan(&input, &scope, &items, group_by, select)? {
+        let having = select.having.as_ref();
+        if let Some(window) = group_window::rewrite(&input, &scope, &items, group_by, having)? {
+            let rel = select_aggregate::plan(
+                &window.input,
+                &window.scope,
+                &window.items,
+                &window.group_by,
+                window.having.as_ref(),
+                select,
+            )?;
+            let rel = rel.ok_or_else(|| SqlError::new("a window groups nothing").at(select))?;
+            return with_distinct(rel, select);
+        }
+        let rel = match select_aggregate::plan(&input, &scope, &items, group_by, having, select)? {
             Some(aggregated) => aggregated,
             None => {
                 if let Some(having) = &select.having {
@@ -166,11 +201,15 @@ impl<'a> Planner<'a> {
                 project(input, &scope, &items, Some(select))?
             }
         };
-        match &select.distinct {
-            None | Some(Distinct::All) => Ok(rel),
-            Some(Distinct::Distinct) => Ok(distinct(rel)),
-            Some(Distinct::On(_)) => Err(SqlError::unsupported("DISTINCT ON").at(select)),
-        }
+        with_distinct(rel, select)
+    }
+}
+
+fn with_distinct(rel: RelRef, select: &Select) -> Result<RelRef> {
+    match &select.distinct {
+        None | Some(Distinct::All) => Ok(rel),
+        Some(Distinct::Distinct) => Ok(distinct(rel)),
+        Some(Distinct::On(_)) => Err(SqlError::unsupported("DISTINCT ON").at(select)),
     }
 }
 
@@ -428,33 +467,11 @@ fn distinct(rel: RelRef) -> RelRef {
     })
 }
 
-/// UNION ALL: columns by position, with the type that both fit into, under the left side's names.
+/// UNION ALL.
 fn union(left: RelRef, right: RelRef) -> Result<RelRef> {
-    if left.columns.len() != right.columns.len() {
-        return Err(SqlError::new(format!(
-            "the sides of UNION have {} and {} columns",
-            left.columns.len(),
-            right.columns.len()
-        )));
-    }
-    let mut columns = Vec::with_capacity(left.columns.len());
-    for (ours, theirs) in left.columns.iter().zip(&right.columns) {
-        let field = common_type(&ours.field, &theirs.field).map_err(|_| {
-            SqlError::new(format!(
-                "column '{}' of UNION is {} on one side and {} on the other",
-                ours.name, ours.field.logical_type, theirs.field.logical_type
-            ))
-        })?;
-        columns.push(Column {
-            name: ours.name.clone(),
-            field,
-            time: ours.time.filter(|time| theirs.time == Some(*time)),
-        });
-    }
-    let sides = [left, right].map(|side| cast_to(side, &columns));
+    let (sides, columns) = same_columns("UNION", left, right)?;
     let mut inputs = Vec::new();
     for side in sides {
-        let side = side?;
         match &side.op {
             // a UNION ALL b UNION ALL c is one union of three.
             RelOp::Union { inputs: more } => inputs.extend(more.iter().cloned()),
@@ -467,6 +484,37 @@ fn union(left: RelRef, right: RelRef) -> Result<RelRef> {
         columns,
         op: RelOp::Union { inputs },
     }))
+}
+
+/// Both sides with columns by position, with the type that both fit into, under the left side's names.
+fn same_columns(
+    operation: &str,
+    left: RelRef,
+    right: RelRef,
+) -> Result<([RelRef; 2], Vec<Column>)> {
+    if left.columns.len() != right.columns.len() {
+        return Err(SqlError::new(format!(
+            "the sides of {operation} have {} and {} columns",
+            left.columns.len(),
+            right.columns.len()
+        )));
+    }
+    let mut columns = Vec::with_capacity(left.columns.len());
+    for (ours, theirs) in left.columns.iter().zip(&right.columns) {
+        let field = common_type(&ours.field, &theirs.field).map_err(|_| {
+            SqlError::new(format!(
+                "column '{}' of {operation} is {} on one side and {} on the other",
+                ours.name, ours.field.logical_type, theirs.field.logical_type
+            ))
+        })?;
+        columns.push(Column {
+            name: ours.name.clone(),
+            field,
+            time: ours.time.filter(|time| theirs.time == Some(*time)),
+        });
+    }
+    let sides = [cast_to(left, &columns)?, cast_to(right, &columns)?];
+    Ok((sides, columns))
 }
 
 /// The type that CASE would have over both.

@@ -115,10 +115,15 @@ pub(super) struct ScanWatermark {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
     pub kind: WindowKind,
+    /// SESSION: the gap.
     pub size_ms: i64,
     pub slide_ms: i64,
     pub offset_ms: i64,
     pub time_column: usize,
+    /// By the clock; the time column is not looked at.
+    pub processing_time: bool,
+    /// SESSION: rows of the same values in these columns are in the same sessions.
+    pub partition: Vec<usize>,
 }
 
 /// How an aggregate knows a row's window.

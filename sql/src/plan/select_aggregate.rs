@@ -11,6 +11,7 @@ use weir_dataflow::types::{LogicalField, LogicalType};
 use super::expr::{
     AggregateCall, Analyzer, check_condition, coerce, column, literal_expr, type_of,
 };
+use super::grouping_sets::{self, Grouping};
 use super::over::Overs;
 use super::query::{self, SelectExpr, SelectValue};
 use super::rel::{
@@ -27,16 +28,18 @@ pub(super) fn plan(
     scope: &Scope,
     items: &[SelectExpr],
     group_by: &[ast::Expr],
+    having: Option<&ast::Expr>,
     select: &ast::Select,
 ) -> Result<Option<RelRef>> {
-    let mut keys = Vec::with_capacity(group_by.len());
-    for expr in group_by {
+    let grouping = Grouping::of(group_by)?;
+    let mut keys = Vec::with_capacity(grouping.keys.len());
+    for expr in &grouping.keys {
         keys.push(group_key(scope, expr)?);
     }
     let mut calls = Vec::new();
     let mut overs = Overs::new(&select.named_window);
     let raw_items = raw_items(scope, items, &mut calls, &mut overs)?;
-    let raw_having = match &select.having {
+    let raw_having = match having {
         Some(having) => Some(Analyzer::with_aggregates(scope, "HAVING", &mut calls)?.raw(having)?),
         None => None,
     };
@@ -52,13 +55,13 @@ pub(super) fn plan(
     if group_by.is_empty() && calls.is_empty() {
         return Ok(None);
     }
-    let grouped = group(input, scope, &keys, &calls)?;
+    let (grouped, keys) = group_sets(input, scope, keys, &calls, grouping.sets.as_deref())?;
     let finish = Finish {
         scope,
         keys: &keys,
         grouped: &grouped,
     };
-    let having = match (raw_having, &select.having) {
+    let having = match (raw_having, having) {
         (Some(raw), Some(written)) => {
             let (expr, field) = finish.typed(raw).map_err(|error| error.at(written))?;
             check_condition("HAVING", &field).map_err(|error| error.at(written))?;
@@ -108,7 +111,6 @@ fn group_key(scope: &Scope, expr: &ast::Expr) -> Result<Key> {
     if matches!(expr, ast::Expr::Tuple(_)) {
         return Err(SqlError::unsupported("a tuple in GROUP BY").at(expr));
     }
-    refuse_group_window(expr)?;
     let mut analyzer = Analyzer::new(scope, "GROUP BY")?;
     let raw = analyzer.raw(expr)?;
     let (typed, field) = analyzer.typed(expr)?;
@@ -125,22 +127,6 @@ fn group_key(scope: &Scope, expr: &ast::Expr) -> Result<Key> {
         None => column(&text::expr(&typed, &scope.row()), field),
     };
     Ok(Key { raw, typed, column })
-}
-
-/// GROUP BY TUMBLE(ts, ...), Flink's older form.
-fn refuse_group_window(expr: &ast::Expr) -> Result<()> {
-    let ast::Expr::Function(function) = expr else {
-        return Ok(());
-    };
-    let name = function.name.to_string().to_uppercase();
-    if matches!(name.as_str(), "TUMBLE" | "HOP" | "SESSION") {
-        return Err(SqlError::unsupported(format!("GROUP BY {name}(...)"))
-            .at(expr)
-            .hint(
-                "use the windowing function in FROM: TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))",
-            ));
-    }
-    Ok(())
 }
 
 fn raw_items(
@@ -164,6 +150,73 @@ struct Grouped {
     rel: RelRef,
     key_positions: Vec<usize>,
     call_positions: Vec<usize>,
+}
+
+/// The aggregate over all grouping sets, with the calls of GROUPING behind it.
+fn group_sets(
+    input: &RelRef,
+    scope: &Scope,
+    mut keys: Vec<Key>,
+    calls: &[AggregateCall],
+    sets: Option<&[Vec<usize>]>,
+) -> Result<(Grouped, Vec<Key>)> {
+    let originals: Vec<Expr> = keys.iter().map(|key| key.typed.clone()).collect();
+    let expanded = match sets {
+        Some(sets) => {
+            let typed: Vec<_> = keys.iter().map(|key| (&key.typed, &key.column)).collect();
+            Some(grouping_sets::expand(input, &typed, sets)?)
+        }
+        None => None,
+    };
+    let input = expanded.as_ref().map_or(input, |expanded| &expanded.rel);
+    if let Some(expanded) = &expanded {
+        for (key, place) in keys.iter_mut().zip(&expanded.keys) {
+            if let Some(place) = place {
+                key.typed = input_ref(*place);
+                key.column = input.columns[*place].clone();
+            }
+        }
+        keys.push(Key {
+            // No expression of a query is this.
+            raw: input_ref(usize::MAX),
+            typed: input_ref(expanded.set),
+            column: input.columns[expanded.set].clone(),
+        });
+    }
+    let is_grouping = |call: &&AggregateCall| call.function == "GROUPING";
+    let counted: Vec<AggregateCall> = calls.iter().filter(|c| !is_grouping(c)).cloned().collect();
+    let mut grouped = group(input, scope, &keys, &counted)?;
+    if counted.len() == calls.len() {
+        return Ok((grouped, keys));
+    }
+    let set = input_ref(grouped.key_positions.last().copied().unwrap_or_default());
+    let mut columns = grouped.rel.columns.clone();
+    let mut projection: Vec<Expr> = (0..columns.len()).map(input_ref).collect();
+    let mut counted = grouped.call_positions.into_iter();
+    let mut positions = Vec::with_capacity(calls.len());
+    for call in calls {
+        if !is_grouping(&call) {
+            positions.push(counted.next().unwrap_or_default());
+            continue;
+        }
+        let mut arguments = Vec::with_capacity(call.arguments.len());
+        for argument in &call.arguments {
+            let place = originals.iter().position(|key| key == argument);
+            arguments.push(place.ok_or_else(|| {
+                SqlError::new("the arguments of GROUPING are expressions of the GROUP BY")
+            })?);
+        }
+        let field = LogicalField {
+            logical_type: LogicalType::BigInt,
+            nullable: false,
+        };
+        positions.push(columns.len());
+        columns.push(column("GROUPING", field));
+        projection.push(grouping_sets::grouping(&arguments, sets, &set));
+    }
+    grouped.call_positions = positions;
+    grouped.rel = Rel::calc(grouped.rel, None, projection, columns);
+    Ok((grouped, keys))
 }
 
 fn group(input: &RelRef, scope: &Scope, keys: &[Key], calls: &[AggregateCall]) -> Result<Grouped> {

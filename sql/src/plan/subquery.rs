@@ -302,7 +302,8 @@ impl Planner<'_> {
             return Err(SqlError::unsupported("GROUP BY ALL").at(select));
         };
         let mut items = expand(&select.projection, &inner)?;
-        let plain = select_aggregate::plan(&input, &inner, &items, group_by, select)?;
+        let having = select.having.as_ref();
+        let plain = select_aggregate::plan(&input, &inner, &items, group_by, having, select)?;
         if existence && plain.is_none() {
             items.clear();
         }
@@ -330,7 +331,8 @@ impl Planner<'_> {
                 }
                 let mut keys = group_by.clone();
                 keys.extend(needed.iter().map(|index| name_of(&inner, *index)));
-                let grouped = select_aggregate::plan(&input, &inner, &items, &keys, select)?;
+                let grouped =
+                    select_aggregate::plan(&input, &inner, &items, &keys, having, select)?;
                 grouped.ok_or_else(|| SqlError::new("a subquery lost its aggregate"))?
             }
             None if items.is_empty() => {
