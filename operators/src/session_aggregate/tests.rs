@@ -138,7 +138,7 @@ fn what_is_frozen_is_as_it_was_at_the_barrier() {
 }
 
 /// All sessions by the definition.
-fn model(all: &[(i64, i64, i64)]) -> Vec<String> {
+fn model(all: &[(i64, i64, i64)], distinct: bool) -> Vec<String> {
     let mut by_key: BTreeMap<i64, Vec<(i64, i64)>> = BTreeMap::new();
     for (k, t, v) in all {
         by_key.entry(*k).or_default().push((*t, *v));
@@ -147,12 +147,16 @@ fn model(all: &[(i64, i64, i64)]) -> Vec<String> {
     for (k, mut rows) in by_key {
         rows.sort_unstable();
         for session in rows.chunk_by(|a, b| b.0 <= a.0 + GAP_MS) {
-            let distinct: std::collections::BTreeSet<i64> = session.iter().map(|r| r.1).collect();
+            let values: std::collections::BTreeSet<i64> = session.iter().map(|r| r.1).collect();
             out.push(format!(
                 "{k} {} {} {}",
                 session.len(),
                 session.iter().map(|row| row.1).sum::<i64>(),
-                distinct.len()
+                if distinct {
+                    values.len()
+                } else {
+                    session.len()
+                }
             ));
         }
     }
@@ -167,7 +171,12 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec((0i64..3, 0i64..60, 0i64..4), 1..8), 1..8),
         memory in prop::sample::select(vec![usize::MAX, 1]),
     ) {
-        let spec = spec();
+        let mut spec = spec();
+        // The planner refuses DISTINCT for sessions: sets of values that are in the state only are not merged.
+        let distinct = memory > 1;
+        if !distinct {
+            spec.aggregates = calls(&["COUNT", "SUM 2", "COUNT 2"]);
+        }
         let mut cluster = Cluster {
             input: input(),
             output: output(),
@@ -195,6 +204,6 @@ proptest! {
             .map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" "))
             .collect();
         out.sort();
-        prop_assert_eq!(out, model(&all));
+        prop_assert_eq!(out, model(&all, distinct));
     }
 }
