@@ -17,9 +17,12 @@ fn plan(sql: &str) -> Result<StatementResult, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Groups, with names and what uses them.
-fn groups() -> Vec<(&'static str, Vec<(&'static str, Option<&'static str>)>)> {
-    let mut groups: Vec<(&str, Vec<_>)> = Vec::new();
+/// A name, and what uses it; `None`: it is refused.
+type Named = (&'static str, Option<&'static str>);
+
+/// Groups with their functions.
+fn groups() -> Vec<(&'static str, Vec<Named>)> {
+    let mut groups: Vec<(&str, Vec<Named>)> = Vec::new();
     for line in TABLE.lines() {
         if let Some(group) = line.strip_prefix("## ") {
             groups.push((group, Vec::new()));

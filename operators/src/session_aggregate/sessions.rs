@@ -28,12 +28,14 @@ pub enum Placed {
     In { id: i64, merged: Vec<i64> },
 }
 
+/// An end that a session had at some time, with its key and name; the earliest is the largest.
+type End = Reverse<(i64, Box<[u8]>, i64)>;
+
 /// The open sessions of all keys.
 pub struct Sessions {
     gap_ms: i64,
     by_key: HashMap<Box<[u8]>, Vec<Session>, RandomState>,
-    /// An end that each session had at some time, with its key and name.
-    ends: BinaryHeap<Reverse<(i64, Box<[u8]>, i64)>>,
+    ends: BinaryHeap<End>,
 }
 
 impl Sessions {
