@@ -73,6 +73,88 @@ pub const CASES: &[Case] = &[
             JOIN (SELECT * FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE NOT paid) r
             ON l.shop = r.shop AND l.window_start = r.window_start AND l.window_end = r.window_end",
     },
+    Case {
+        name: "join",
+        columns: "shop STRING, item STRING, unpaid STRING",
+        updates: true,
+        query: "SELECT l.shop, l.item, r.item FROM (SELECT * FROM orders WHERE paid) l
+            LEFT JOIN (SELECT * FROM orders WHERE NOT paid) r ON l.shop = r.shop AND l.price < r.price",
+    },
+    Case {
+        name: "anti-join",
+        columns: "shop STRING, item STRING",
+        updates: true,
+        query: "SELECT shop, item FROM orders WHERE paid
+            AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE NOT o.paid AND o.shop = orders.shop)",
+    },
+    Case {
+        name: "over",
+        columns: "shop STRING, item STRING, two INT, so_far BIGINT, lately BIGINT, last_item STRING",
+        updates: false,
+        query: "SELECT shop, item,
+              SUM(price) OVER (PARTITION BY shop ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW),
+              COUNT(*) OVER (PARTITION BY shop ORDER BY ts),
+              COUNT(*) OVER (PARTITION BY shop ORDER BY ts RANGE BETWEEN INTERVAL '5' SECOND PRECEDING AND CURRENT ROW),
+              LAG(item) OVER (PARTITION BY shop ORDER BY ts)
+            FROM orders",
+    },
+    Case {
+        name: "first-row",
+        columns: "shop STRING, item STRING, price INT",
+        updates: false,
+        query: "SELECT shop, item, price FROM
+            (SELECT *, ROW_NUMBER() OVER (PARTITION BY shop ORDER BY ts) AS n FROM orders) WHERE n = 1",
+    },
+    Case {
+        name: "last-row",
+        columns: "shop STRING, item STRING, price INT",
+        updates: true,
+        query: "SELECT shop, item, price FROM
+            (SELECT *, ROW_NUMBER() OVER (PARTITION BY shop ORDER BY ts DESC) AS n FROM orders) WHERE n = 1",
+    },
+    Case {
+        name: "rank",
+        columns: "item STRING, price INT, n BIGINT",
+        updates: true,
+        query: "SELECT item, price, n FROM
+            (SELECT *, ROW_NUMBER() OVER (PARTITION BY paid ORDER BY price DESC) AS n FROM orders) WHERE n <= 2",
+    },
+    Case {
+        name: "updating-rank",
+        columns: "shop STRING, total INT",
+        updates: true,
+        query: "SELECT shop, SUM(price) AS total FROM orders GROUP BY shop ORDER BY total DESC LIMIT 2",
+    },
+    Case {
+        name: "sort",
+        columns: "shop STRING, item STRING, price INT",
+        updates: false,
+        query: "SELECT shop, item, price FROM orders ORDER BY ts, price",
+    },
+    Case {
+        name: "window-rank",
+        columns: "window_end TIMESTAMP(3), shop STRING, price INT, n BIGINT",
+        updates: false,
+        query: "SELECT window_end, shop, price, n FROM
+            (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC) AS n
+             FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' SECOND))) WHERE n <= 2",
+    },
+    Case {
+        name: "session",
+        columns: "shop STRING, window_start TIMESTAMP(3), window_end TIMESTAMP(3), total INT",
+        updates: false,
+        query: "SELECT shop, window_start, window_end, SUM(price)
+            FROM TABLE(SESSION(TABLE orders PARTITION BY shop, DESCRIPTOR(ts), INTERVAL '4' SECOND))
+            GROUP BY shop, window_start, window_end",
+    },
+    Case {
+        name: "match-recognize",
+        columns: "shop STRING, first_item STRING, last_item STRING, total INT",
+        updates: false,
+        query: "SELECT * FROM orders MATCH_RECOGNIZE (PARTITION BY shop ORDER BY ts
+            MEASURES FIRST(P.item) AS first_item, U.item AS last_item, SUM(P.price) AS total
+            PATTERN (P+ U) DEFINE P AS P.paid, U AS NOT U.paid AND U.price > P.price) AS m",
+    },
 ];
 
 /// The one of which a checkpoint with rows in flight is kept.

@@ -1,7 +1,7 @@
 //! Frames that begin some rows or some time in front of the current row: the rows that they may reach are kept, and each firing slides over them.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, take, take_arrays};
 use arrow::datatypes::{DataType, SchemaRef};
 use weir_dataflow::key::{EncodedKeys, KeyEncoder};
 use weir_dataflow::{KeyedState, Result, StateTable};
@@ -200,10 +200,10 @@ impl Bounded {
                 peers[*row as usize] = (start as u32, last);
             }
         }
-        let past = RecordBatch::try_new(self.schema.clone(), self.encoder.decode(&bytes)?)?;
+        let past = batch(&self.schema, self.encoder.decode(&bytes)?, bytes.len())?;
         let all = concat_batches(&self.schema, [&past, rows.arguments])?;
         Ok(Sorted {
-            rows: take_record_batch(&all, &UInt32Array::from(places))?,
+            rows: take_rows(&all, places)?,
             frames,
             peers,
             partitions,
@@ -301,7 +301,7 @@ fn slide(plan: &AggregatePlan, sorted: &Sorted) -> Result<Vec<ArrayRef>> {
         }
         slots.resize(rows.len(), slot as u32);
     }
-    let rows = take_record_batch(&sorted.rows, &UInt32Array::from(rows))?;
+    let rows = take_rows(&sorted.rows, rows)?;
     let mut accumulators = Accumulators::new(plan)?;
     accumulators.grow(sorted.partitions.len());
     let prepared = accumulators.prepare(plan, &rows, Some(&signs), &slots)?;
@@ -312,6 +312,22 @@ fn slide(plan: &AggregatePlan, sorted: &Sorted) -> Result<Vec<ArrayRef>> {
         .map(|partial| Ok(take(partial, &ends, None)?))
         .collect::<Result<_>>()?;
     results(plan, &partials)
+}
+
+/// Rows that may have no columns: COUNT(*) reads none.
+fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(
+        schema.clone(),
+        columns,
+        &options,
+    )?)
+}
+
+fn take_rows(rows: &RecordBatch, places: Vec<u32>) -> Result<RecordBatch> {
+    let places = UInt32Array::from(places);
+    let columns = take_arrays(rows.columns(), &places, None)?;
+    batch(rows.schema_ref(), columns, places.len())
 }
 
 impl Sorted {
