@@ -93,20 +93,71 @@ fn what_the_jobs_had_put_in_is_exported() {
             vec![waiting("a", "ink", false, 2)],
         ),
     ];
-    for (name, operator, table, mut rows) in expected {
-        rows.sort_by_key(Value::to_string);
-        for version in versions(case(name))
-            .iter()
-            .filter(|version| *version != UNDESCRIBED)
-        {
-            let path = case(name).stored(version).join("snapshot");
-            assert_eq!(
-                exported(&path, operator, table),
-                rows,
-                "{version}, {name}, {table}"
-            );
-        }
+    for (name, operator, table, rows) in expected {
+        is_exported(name, operator, table, rows);
     }
+}
+
+/// These rows, in any order, are what every described savepoint of a case has in a table.
+fn is_exported(name: &str, operator: &str, table: &str, mut rows: Vec<Value>) {
+    rows.sort_by_key(Value::to_string);
+    for version in versions(case(name))
+        .iter()
+        .filter(|version| *version != UNDESCRIBED)
+    {
+        let path = case(name).stored(version).join("snapshot");
+        assert_eq!(
+            exported(&path, operator, table),
+            rows,
+            "{version}, {name}, {table}"
+        );
+    }
+}
+
+#[test]
+fn kept_rows_are_exported() {
+    let second = |second: u32| format!("2026-01-01 00:00:0{second}");
+    let joined = |shop: &str, price: u32, at: u32, matches: u32| {
+        json!({
+            "shop": shop, "$touched_ms": 0, "$count": 1, "$matches": matches, "shop #2": shop, "item": "pen", "price": price,
+            "paid": true, "ts": second(at),
+        })
+    };
+    let matched = vec![joined("a", 5, 1, 1), joined("b", 1, 3, 0)];
+    is_exported("join", "Join", "left", matched);
+    let ranked = |paid: bool, item: &str, price: u32, at: u32| json!({"paid": paid, "item": item, "price": price, "ts": second(at)});
+    let best = vec![
+        ranked(false, "ink", 7, 2),
+        ranked(true, "pen", 5, 1),
+        ranked(true, "pen", 1, 3),
+    ];
+    is_exported("rank", "Rank", "rows", best);
+    let totals = vec![
+        json!({"shop": "a", "total": 12}),
+        json!({"shop": "b", "total": 1}),
+    ];
+    is_exported("updating-rank", "Rank", "rows", totals);
+    let in_window = |shop: &str, price: u32, at: u32| {
+        json!({
+            "shop": shop, "price": price, "ts": second(at), "window_start": second(0),
+            "window_end": "2026-01-01 00:00:10", "window_time": "2026-01-01 00:00:09.999",
+        })
+    };
+    let dearest = vec![
+        in_window("a", 5, 1),
+        in_window("a", 7, 2),
+        in_window("b", 1, 3),
+    ];
+    is_exported("window-rank", "WindowRank", "rows", dearest);
+    let session = |shop: &str, total: u32, from: u32, to: u32| {
+        let ms = |at: u32| 1_767_225_600_000_u64 + u64::from(at) * 1000;
+        json!({
+            "session": second(from), "shop": shop, "SUM(price)": total, "COUNT(price)": to - from + 1,
+            "MIN($time)": ms(from), "MAX($time)": ms(to),
+        })
+    };
+    let sessions = vec![session("a", 12, 1, 2), session("b", 1, 3, 3)];
+    is_exported("session", "WindowAggregate", "groups", sessions);
 }
 
 /// Written before snapshots described themselves: they can be gone on from, and say what they can't.
