@@ -1,4 +1,5 @@
-//! UNNEST: a copy of each row for each element of a collection in one of its columns. Stateless, keeps the kinds of rows.
+//! UNNEST: a copy of each row for each element of a collection in one of its columns, or as often as a number in it says. Stateless, keeps
+//! the kinds of rows.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Int32Type, SchemaRef};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef};
 use weir_dataflow::{Batch, Context, Error, KeyedState, OpenContext, Operator, Result};
 use weir_proto::v1;
 
@@ -25,7 +26,7 @@ struct Elements {
 }
 
 impl UnnestOperator {
-    /// For an ARRAY, MAP or MULTISET column.
+    /// For an ARRAY, MAP, MULTISET or BIGINT column.
     pub fn new(spec: &v1::Unnest) -> Self {
         Self {
             spec: *spec,
@@ -54,6 +55,12 @@ impl UnnestOperator {
                     .ok_or_else(|| Error::Internal("a MULTISET without numbers".to_owned()))?;
                 elements.collect(map.offsets(), map.nulls(), outer, |at| counts.value(at));
                 Ok((elements, fields(map.keys())))
+            }
+            DataType::Int64 => {
+                for (row, times) in collection.as_primitive::<Int64Type>().iter().enumerate() {
+                    elements.repeat(row as u32, times.unwrap_or_default());
+                }
+                Ok((elements, Vec::new()))
             }
             other => Err(Error::Config(format!("UNNEST of a column of type {other}"))),
         }
@@ -87,6 +94,16 @@ impl Elements {
                 self.places.push(None);
                 self.numbers.push(None);
             }
+        }
+    }
+}
+
+impl Elements {
+    fn repeat(&mut self, row: u32, times: i64) {
+        for _ in 0..times {
+            self.rows.push(row);
+            self.places.push(None);
+            self.numbers.push(None);
         }
     }
 }

@@ -144,6 +144,7 @@ impl Visitor for Check {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<SqlError> {
         let error = match factor {
             TableFactor::Table {
+                name,
                 version,
                 with_hints,
                 partitions,
@@ -161,8 +162,8 @@ impl Visitor for Check {
                 (!with_hints.is_empty(), foreign("WITH (...) behind a table")),
                 (!partitions.is_empty(), foreign("PARTITION behind a table")),
                 (
-                    *with_ordinality,
-                    SqlError::unsupported("UNNEST ... WITH ORDINALITY"),
+                    *with_ordinality && !name.to_string().eq_ignore_ascii_case("UNNEST"),
+                    foreign("WITH ORDINALITY behind what is no UNNEST"),
                 ),
                 (json_path.is_some(), foreign("a path behind a table")),
                 (sample.is_some(), SqlError::unsupported("TABLESAMPLE")),

@@ -143,16 +143,17 @@ impl<'a> Planner<'a> {
                     SetOperator::Except | SetOperator::Minus => SetOperation::Except,
                     SetOperator::Union => return Err(SqlError::unsupported("UNION").at(body)),
                 };
-                if !matches!(
-                    set_quantifier,
-                    SetQuantifier::None | SetQuantifier::Distinct
-                ) {
-                    return Err(SqlError::unsupported(format!("{op} {set_quantifier}")).at(body));
-                }
+                let all = match set_quantifier {
+                    SetQuantifier::All => true,
+                    SetQuantifier::None | SetQuantifier::Distinct => false,
+                    other => {
+                        return Err(SqlError::unsupported(format!("{op} {other}")).at(body));
+                    }
+                };
                 let (left, right) = (self.set_expr(left)?, self.set_expr(right)?);
                 let (sides, columns) =
                     same_columns(&op.to_string(), left, right).map_err(|error| error.at(body))?;
-                Ok(set_operation::plan(operation, sides, columns))
+                Ok(set_operation::plan(operation, all, sides, columns))
             }
             SetExpr::Values(written) => values::values(written).map_err(|error| error.at(body)),
             SetExpr::Table(_) => Err(SqlError::unsupported("TABLE as a query").at(body)),
