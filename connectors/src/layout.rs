@@ -9,6 +9,27 @@ use weir_dataflow::{Batch, Error, Result};
 
 use crate::format::Decoded;
 
+/// In front of the place in PARTITIONED BY: the metadata key by which the planner marks a column of it.
+pub const PARTITION_KEY: &str = "partition.";
+
+/// The column's place in PARTITIONED BY, if it is in it.
+pub(crate) fn partition_place(field: &Field) -> Option<usize> {
+    let key = field.metadata().get(METADATA_KEY)?;
+    key.strip_prefix(PARTITION_KEY)?.parse().ok()
+}
+
+/// Refuses PARTITIONED BY for a connector that has no partitions.
+pub(crate) fn refuse_partitions(connector: &str, schema: &Schema) -> Result<()> {
+    let mut fields = schema.fields().iter();
+    match fields.find(|field| partition_place(field).is_some()) {
+        None => Ok(()),
+        Some(field) => Err(Error::Config(format!(
+            "connector '{connector}' does not take PARTITIONED BY ({}); 'filesystem' does",
+            field.name()
+        ))),
+    }
+}
+
 enum Origin {
     Physical(usize),
     Metadata(String),
@@ -83,6 +104,9 @@ pub(crate) fn check_metadata(
         let Some(key) = field.metadata().get(METADATA_KEY) else {
             continue;
         };
+        if partition_place(field).is_some() {
+            continue;
+        }
         let Some((_, logical)) = known.iter().find(|(name, _)| name == key) else {
             let names = crate::options::quoted(known.iter().map(|(name, _)| name.as_str()));
             return Err(Error::Config(format!(

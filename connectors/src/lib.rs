@@ -27,7 +27,7 @@ mod test_util;
 mod throttle;
 
 pub use context::{SinkContext, SourceContext};
-pub use layout::Layout;
+pub use layout::{Layout, PARTITION_KEY};
 pub use options::OptionReader;
 pub use registry::{
     Accepts, SinkDescription, SourceDescription, describe_sink, describe_source, open_sink,

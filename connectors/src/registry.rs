@@ -8,6 +8,7 @@ use weir_dataflow::{Error, Result, SinkWriter, SourceReader};
 use weir_proto::v1;
 
 use crate::context::{SinkContext, SourceContext};
+use crate::layout::refuse_partitions;
 use crate::options::{OptionReader, nearest, quoted};
 use crate::throttle::{self, Throttle};
 use crate::{blackhole, collect, datagen, filesystem, kafka, nexmark, print, savepoint};
@@ -82,6 +83,9 @@ pub fn describe_source(
     primary_key: &[u32],
 ) -> Result<SourceDescription> {
     let reader = OptionReader::new(connector, options);
+    if connector != "filesystem" {
+        refuse_partitions(connector, schema)?;
+    }
     match connector {
         "datagen" => datagen::describe(reader, schema),
         "filesystem" => filesystem::describe_source(reader, schema),
@@ -104,6 +108,9 @@ pub fn describe_sink(
 ) -> Result<SinkDescription> {
     let reader = OptionReader::new(connector, options);
     throttle::rows_per_second(&reader)?;
+    if connector != "filesystem" {
+        refuse_partitions(connector, schema)?;
+    }
     match connector {
         "blackhole" => blackhole::describe(reader),
         "collect" => collect::describe(reader),

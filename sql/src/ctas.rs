@@ -13,6 +13,7 @@ pub(crate) fn taken_apart(
     columns: Vec<ResolvedColumn>,
 ) -> Result<(CreateTable, Insert)> {
     let insert = Insert {
+        partition: Vec::new(),
         target: create.name.clone(),
         columns: columns
             .iter()

@@ -60,6 +60,8 @@ pub enum Statement {
         /// USE [catalog.]database
         database: Option<ObjectName>,
     },
+    /// SHOW JOBS, DESCRIBE JOB, STOP JOB
+    Jobs(JobStatement),
     /// [EXECUTE] INSERT INTO
     Insert(Insert),
     /// EXECUTE STATEMENT SET BEGIN ... END: all INSERTs are one job.
@@ -75,6 +77,8 @@ pub struct Insert {
     pub target: ObjectName,
     /// Columns that the query's columns go to, in this order; empty: all columns that can be written.
     pub columns: Vec<Ident>,
+    /// PARTITION (column = value, ...): columns of PARTITIONED BY that the query does not give.
+    pub partition: Vec<(Ident, ast::Expr)>,
     /// The OPTIONS hint behind the table.
     pub options: Vec<(String, String)>,
     /// SELECT or VALUES.
@@ -409,8 +413,26 @@ pub struct Explain {
     pub json_plan: bool,
     /// CHANGELOG_MODE: show the row kinds that each step emits.
     pub changelog_mode: bool,
+    /// PLAN_ADVICE: what the job's graph has as warnings.
+    pub plan_advice: bool,
     /// What is explained.
     pub target: ExplainTarget,
+}
+
+/// About the jobs of the cluster that a session is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobStatement {
+    /// SHOW JOBS
+    Show,
+    /// DESCRIBE JOB 'id'
+    Describe(String),
+    /// STOP JOB 'id': behind a savepoint, or at once.
+    Stop {
+        /// Of the job.
+        id: String,
+        /// WITH SAVEPOINT
+        savepoint: bool,
+    },
 }
 
 /// What EXPLAIN is about.

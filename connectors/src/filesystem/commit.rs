@@ -1,5 +1,7 @@
 //! The second phase: a pending part file gets its visible name. And what earlier attempts left behind is removed.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use weir_common::config::S3Config;
@@ -19,16 +21,19 @@ pub(super) struct FileCommitter {
     /// The first part of this attempt: what other subtasks and attempts are told apart by.
     own: PartName,
     parallelism: u32,
+    /// Name of the empty file that tells of a partition's new files.
+    success_file: Option<String>,
 }
 
 impl FileCommitter {
-    pub(super) fn new(store: Store, context: &SinkContext) -> Self {
+    pub(super) fn new(store: Store, success_file: Option<String>, context: &SinkContext) -> Self {
         Self {
             store,
             s3: context.s3.clone(),
             runtime: context.runtime.clone(),
             own: PartName::first(&context.info),
             parallelism: context.info.parallelism.max(1),
+            success_file,
         }
     }
 
@@ -77,9 +82,27 @@ impl FileCommitter {
         })
     }
 
+    /// Tells of the partitions that have new files.
+    fn announce(&self, committed: &[Committable]) -> Result<()> {
+        let Some(name) = &self.success_file else {
+            return Ok(());
+        };
+        let folders: BTreeSet<&str> = committed
+            .iter()
+            .filter_map(|part| Some(part.visible.rsplit_once('/')?.0))
+            .collect();
+        for folder in folders {
+            let path = format!("{folder}/{name}");
+            let told = self.store.put(&path, Bytes::new());
+            self.runtime.block_on(told).map_err(external)?;
+        }
+        Ok(())
+    }
+
     /// Removes the hidden files of earlier attempts, as far as they fall to this subtask.
     fn sweep(&self) -> Result<()> {
-        let is_leftover = |name: &str| {
+        let is_leftover = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or(path);
             PartName::parse(name).is_some_and(|(part, _)| {
                 part.sink == self.own.sink
                     && part.attempt < self.own.attempt
@@ -87,7 +110,7 @@ impl FileCommitter {
             })
         };
         if let Some(folder) = self.store.local_folder() {
-            return sweep_local(folder, is_leftover)
+            return sweep_local(folder, &is_leftover)
                 .map_err(|error| Error::io(format!("cannot clean {}", folder.display()), error));
         }
         self.runtime.block_on(async {
@@ -101,7 +124,7 @@ impl FileCommitter {
 
 fn sweep_local(
     folder: &std::path::Path,
-    is_leftover: impl Fn(&str) -> bool,
+    is_leftover: &impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -109,6 +132,10 @@ fn sweep_local(
     };
     for entry in entries {
         let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sweep_local(&entry.path(), is_leftover)?;
+            continue;
+        }
         if !is_leftover(&entry.file_name().to_string_lossy()) {
             continue;
         }
@@ -122,10 +149,14 @@ fn sweep_local(
 
 impl Committer for FileCommitter {
     fn commit(&self, committables: &[Bytes]) -> Result<()> {
-        for committable in committables {
-            self.publish(&Committable::decode(committable)?)?;
+        let committables = committables
+            .iter()
+            .map(|committable| Committable::decode(committable))
+            .collect::<Result<Vec<_>>>()?;
+        for committable in &committables {
+            self.publish(committable)?;
         }
-        Ok(())
+        self.announce(&committables)
     }
 
     /// All that the snapshot names is committed by now: what else is pending belongs to checkpoints that never completed.

@@ -2,7 +2,7 @@
 //!
 //! Source: all files below the path, or one file; one file is one split, its state the byte behind the last record, or in a container
 //! the number of rows that were read. Sink: part files that become visible
-//! by the commit of a checkpoint, exactly once.
+//! by the commit of a checkpoint, exactly once. Tables with PARTITIONED BY have a folder for each partition.
 
 mod commit;
 #[cfg(test)]
@@ -11,6 +11,9 @@ mod content;
 mod framing;
 mod options;
 mod part;
+mod partition;
+#[cfg(test)]
+mod partition_tests;
 mod reader;
 mod sink;
 mod source;
@@ -30,6 +33,7 @@ use crate::layout::{Layout, check_metadata};
 use crate::options::OptionReader;
 use crate::registry::{SinkDescription, SourceDescription};
 use options::{SinkOptions, SourceOptions};
+use partition::Partitioner;
 
 /// Metadata columns of a file.
 fn metadata() -> Vec<(String, LogicalType)> {
@@ -52,6 +56,7 @@ pub(crate) fn describe_source(
     let read = SourceOptions::read(options)?;
     let metadata = metadata();
     check_metadata("filesystem", schema, &metadata)?;
+    partition::check(schema)?;
     let layout = Layout::new(&Arc::new(schema.clone()));
     match read.format.container() {
         Some(container) => container.check(layout.physical())?,
@@ -71,7 +76,14 @@ pub(crate) fn describe_sink(options: OptionReader<'_>, schema: &Schema) -> Resul
     let read = SinkOptions::read(options)?;
     let schema: SchemaRef = Arc::new(schema.clone());
     check_metadata("filesystem", &schema, &[])?;
-    content::Portions::new(&read.format, &schema)?;
+    partition::check(&schema)?;
+    let partitioner = Partitioner::new(&schema, read.default_partition.clone());
+    if partitioner.schema().fields().is_empty() {
+        return Err(Error::Config(
+            "all columns are in PARTITIONED BY: nothing is left for the files".to_owned(),
+        ));
+    }
+    content::Portions::new(&read.format, partitioner.schema())?;
     Ok(SinkDescription {
         accepts: read.format.accepts(),
         transactional: true,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use weir_dataflow::{Error, Result};
 
+use super::partition::DEFAULT_NAME;
 use crate::format::Format;
 use crate::options::OptionReader;
 
@@ -15,6 +16,8 @@ pub(super) struct SourceOptions {
     pub format: Format,
     /// Look for new files so often; `None`: read what is there and end.
     pub monitor_interval: Option<Duration>,
+    /// In the name of a folder: NULL.
+    pub default_partition: String,
 }
 
 /// Of a table that is written to.
@@ -25,6 +28,12 @@ pub(super) struct SinkOptions {
     pub roll_bytes: u64,
     /// A part file is closed when it is that old.
     pub roll_after: Duration,
+    /// A part file is closed when nothing was written to it for so long.
+    pub inactive_after: Duration,
+    /// As for reading.
+    pub default_partition: String,
+    /// Name of the empty file that a partition gets when its files are visible; `None`: no file.
+    pub success_file: Option<String>,
 }
 
 /// One reader serves both directions: a table may be used in both, and all its options are validated each time.
@@ -34,6 +43,9 @@ struct Read {
     monitor_interval: Option<Duration>,
     roll_bytes: u64,
     roll_after: Duration,
+    inactive_after: Duration,
+    default_partition: String,
+    success_file: Option<String>,
 }
 
 fn read(options: OptionReader<'_>) -> Result<Read> {
@@ -56,6 +68,14 @@ fn read(options: OptionReader<'_>) -> Result<Read> {
         roll_after: options
             .duration("sink.rolling-policy.rollover-interval")?
             .unwrap_or(30 * MINUTE),
+        inactive_after: options
+            .duration("sink.rolling-policy.inactivity-interval")?
+            .unwrap_or(30 * MINUTE),
+        default_partition: options
+            .text("partition.default-name")
+            .unwrap_or(DEFAULT_NAME)
+            .to_owned(),
+        success_file: success_file(&options)?,
         path,
     };
     // How often Flink looks whether to close a file; here it is looked at every second.
@@ -65,9 +85,45 @@ fn read(options: OptionReader<'_>) -> Result<Read> {
     Ok(read)
 }
 
+/// The policy by which readers learn that a partition has new files.
+fn success_file(options: &OptionReader<'_>) -> Result<Option<String>> {
+    let name = options.text("sink.partition-commit.success-file.name");
+    let wanted = match options.text("sink.partition-commit.policy.kind") {
+        None => false,
+        Some(kinds) if kinds.split(',').all(|kind| kind.trim() == "success-file") => true,
+        Some(kinds) => {
+            return Err(options.invalid(
+                "sink.partition-commit.policy.kind",
+                kinds,
+                "success-file; there is no metastore to tell, and no class of a user's can be loaded",
+            ));
+        }
+    };
+    match options.text("sink.partition-commit.trigger") {
+        None | Some("process-time") => {}
+        Some(other) => {
+            return Err(options.invalid(
+                "sink.partition-commit.trigger",
+                other,
+                "process-time: partition-time is not supported yet",
+            ));
+        }
+    }
+    let delay = options.duration("sink.partition-commit.delay")?;
+    if delay.is_some_and(|delay| !delay.is_zero()) {
+        return Err(options.invalid(
+            "sink.partition-commit.delay",
+            options
+                .text("sink.partition-commit.delay")
+                .unwrap_or_default(),
+            "0 s: a partition is told of with every checkpoint that adds files to it",
+        ));
+    }
+    Ok(wanted.then(|| name.unwrap_or("_SUCCESS").to_owned()))
+}
+
 fn refuse_unbuilt(options: &OptionReader<'_>) -> Result<()> {
     let every_checkpoint = "every checkpoint closes and publishes the part files";
-    options.refuse("sink.rolling-policy.inactivity-interval", every_checkpoint)?;
     for key in [
         "auto-compaction",
         "compaction.file-size",
@@ -76,22 +132,24 @@ fn refuse_unbuilt(options: &OptionReader<'_>) -> Result<()> {
         options.refuse(key, every_checkpoint)?;
     }
     for key in [
-        "partition.default-name",
         "partition.time-extractor.kind",
         "partition.time-extractor.class",
         "partition.time-extractor.timestamp-pattern",
         "partition.time-extractor.timestamp-formatter",
-        "sink.partition-commit.trigger",
-        "sink.partition-commit.delay",
         "sink.partition-commit.watermark-time-zone",
-        "sink.partition-commit.policy.kind",
+    ] {
+        options.refuse(key, "partitions are committed by process time")?;
+    }
+    for key in [
         "sink.partition-commit.policy.class",
         "sink.partition-commit.policy.class.parameters",
-        "sink.partition-commit.success-file.name",
-        "sink.shuffle-by-partition.enable",
     ] {
-        options.refuse(key, "tables with PARTITIONED BY are not")?;
+        options.refuse(key, "no class of a user's can be loaded")?;
     }
+    options.refuse(
+        "sink.shuffle-by-partition.enable",
+        "each subtask writes files of its own",
+    )?;
     options.refuse("sink.parallelism", "set 'parallelism.default'")?;
     options.refuse("source.path.regex-pattern", "name the folder in 'path'")?;
     options.refuse(
@@ -107,6 +165,7 @@ impl SourceOptions {
             path: read.path,
             format: read.format,
             monitor_interval: read.monitor_interval,
+            default_partition: read.default_partition,
         })
     }
 }
@@ -114,17 +173,24 @@ impl SourceOptions {
 impl SinkOptions {
     pub(super) fn read(options: OptionReader<'_>) -> Result<Self> {
         let read = read(options)?;
-        if read.roll_after.is_zero() {
-            return Err(Error::Config(
-                "option 'sink.rolling-policy.rollover-interval' of connector 'filesystem' must be more than 0"
-                    .to_owned(),
-            ));
+        for (key, interval) in [
+            ("rollover", read.roll_after),
+            ("inactivity", read.inactive_after),
+        ] {
+            if interval.is_zero() {
+                return Err(Error::Config(format!(
+                    "option 'sink.rolling-policy.{key}-interval' of connector 'filesystem' must be more than 0"
+                )));
+            }
         }
         Ok(Self {
             path: read.path,
             format: read.format,
             roll_bytes: read.roll_bytes,
             roll_after: read.roll_after,
+            inactive_after: read.inactive_after,
+            default_partition: read.default_partition,
+            success_file: read.success_file,
         })
     }
 }

@@ -18,12 +18,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::framing::{Framer, Frames};
 use super::options::SourceOptions;
+use super::partition;
 use super::reader::Files;
 use crate::context::SourceContext;
 use crate::format::container::{Container, Rows};
 use crate::format::{Decoded, Decoder, Format};
 use crate::io_thread::{Closed, Outlet, Produced, Producer};
-use crate::layout::Layout;
+use crate::layout::{Layout, partition_place};
 use crate::split_state;
 
 /// Decoded batches that wait for the slot.
@@ -91,6 +92,7 @@ impl FileReader {
             reading,
             layout,
             table: spec.table.clone(),
+            default_partition: options.default_partition,
             errors: metrics::counter!(
                 DECODE_ERRORS,
                 "job" => info.job.to_string(),
@@ -432,6 +434,8 @@ struct Decoding {
     reading: Reading,
     layout: Layout,
     table: String,
+    /// In the name of a folder: NULL.
+    default_partition: String,
     errors: metrics::Counter,
 }
 
@@ -475,6 +479,9 @@ impl Decoding {
     fn assemble(&self, decoded: Decoded, source: &SourceFile<'_>) -> Result<Batch> {
         let rows = decoded.columns.num_rows();
         self.layout
-            .assemble(decoded, |key, field| source.column(key, field, rows))
+            .assemble(decoded, |key, field| match partition_place(field) {
+                Some(_) => partition::column(&source.url, field, &self.default_partition, rows),
+                None => source.column(key, field, rows),
+            })
     }
 }

@@ -363,7 +363,7 @@ fn options_that_are_not_built_are_refused_by_name() {
     assert!(describe(&[]).unwrap().transactional);
     let refused = [
         ("auto-compaction", "true", "not supported yet"),
-        ("sink.partition-commit.delay", "1 h", "not supported yet"),
+        ("sink.partition-commit.delay", "1 h", "expected 0 s"),
         ("format", "orc", "'orc' is not supported yet"),
         ("format", "jsn", "did you mean 'json'?"),
         ("path", "hdfs://x/y", "expected a path"),

@@ -88,22 +88,30 @@ pub(super) fn key_places(table: &Table, schema: &arrow::datatypes::Schema) -> Ve
         .collect()
 }
 
-/// All columns that the external system stores.
+/// All columns that records of the external system have.
 pub(super) fn physical_schema(table: &Table) -> arrow::datatypes::Schema {
     let stored = table
         .columns
         .iter()
         .filter_map(|declared| match &declared.kind {
-            ColumnKind::Physical(field) => Some(field.to_field(&declared.name)),
-            ColumnKind::Metadata { .. } | ColumnKind::Computed(_) => None,
+            ColumnKind::Physical(field) if partition_key(table, &declared.name).is_none() => {
+                Some(field.to_field(&declared.name))
+            }
+            _ => None,
         });
     arrow::datatypes::Schema::new(stored.collect::<Vec<_>>())
+}
+
+/// The metadata key of a column of PARTITIONED BY.
+pub(super) fn partition_key(table: &Table, column: &str) -> Option<String> {
+    let place = table.partitioned_by.iter().position(|key| key == column)?;
+    Some(format!("{}{place}", weir_connectors::PARTITION_KEY))
 }
 
 fn read_columns(table: &Table) -> Vec<(Column, Option<String>)> {
     let read = table.columns.iter().filter_map(|declared| {
         let (field, metadata) = match &declared.kind {
-            ColumnKind::Physical(field) => (field, None),
+            ColumnKind::Physical(field) => (field, partition_key(table, &declared.name)),
             ColumnKind::Metadata { field, key, .. } => (field, Some(key.clone())),
             ColumnKind::Computed(_) => return None,
         };

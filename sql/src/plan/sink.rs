@@ -1,5 +1,6 @@
 //! INSERT INTO: the query's columns become those of the table, by Flink's implicit casts or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion_common::ScalarValue;
@@ -8,9 +9,10 @@ use weir_connectors::Accepts;
 use weir_dataflow::types::{LogicalField, LogicalType};
 
 use super::call::implicit_cast;
-use super::expr::{column, literal_expr};
+use super::expr::{Analyzer, column, literal_expr};
 use super::rel::{Column, Rel, RelOp, RelRef, expr_schema, input_ref};
-use super::scan::{connector, in_table, read_schema};
+use super::scan::{connector, in_table, partition_key, read_schema};
+use super::scope::Scope;
 use crate::catalog::{Catalog, ColumnKind, Relation, Table};
 use crate::error::{Result, SqlError};
 use crate::statement::{CATALOG, DATABASE, Insert};
@@ -46,12 +48,6 @@ pub(super) fn plan(catalog: &Catalog, insert: &Insert, query: RelRef) -> Result<
 }
 
 fn target(table: &Table, insert: &Insert, query: RelRef) -> Result<SinkPlan> {
-    if !table.partitioned_by.is_empty() {
-        return Err(in_table(
-            table,
-            SqlError::unsupported("writing to a PARTITIONED BY table"),
-        ));
-    }
     let columns = written_columns(table);
     let rel = align(table, insert, query, &columns)?;
     let primary_key = primary_key(table, &columns)?;
@@ -117,7 +113,7 @@ fn updating_node(rel: &Rel) -> String {
 fn written_columns(table: &Table) -> Vec<(Column, Option<String>)> {
     let written = table.columns.iter().filter_map(|declared| {
         let (field, metadata) = match &declared.kind {
-            ColumnKind::Physical(field) => (field, None),
+            ColumnKind::Physical(field) => (field, partition_key(table, &declared.name)),
             ColumnKind::Metadata {
                 field,
                 key,
@@ -150,7 +146,8 @@ fn align(
     query: RelRef,
     columns: &[(Column, Option<String>)],
 ) -> Result<RelRef> {
-    let targets = target_positions(table, insert, columns)?;
+    let fixed = fixed_partition(table, insert, columns)?;
+    let targets = target_positions(table, insert, columns, &fixed)?;
     if targets.len() != query.columns.len() {
         return Err(mismatch(
             table,
@@ -180,6 +177,10 @@ fn align(
                 field.nullable = given.nullable;
                 (expr, field)
             }
+            None if fixed.contains_key(&position) => (
+                fixed[&position].clone(),
+                LogicalField::nullable(wanted.field.logical_type.clone()),
+            ),
             None => (
                 null(table, wanted)?,
                 LogicalField::nullable(wanted.field.logical_type.clone()),
@@ -221,14 +222,54 @@ fn null(table: &Table, wanted: &Column) -> Result<Expr> {
     Ok(literal_expr(null))
 }
 
+/// What PARTITION (...) says, by the place of the column.
+fn fixed_partition(
+    table: &Table,
+    insert: &Insert,
+    columns: &[(Column, Option<String>)],
+) -> Result<BTreeMap<usize, Expr>> {
+    let scope = Scope::of_relation(None, &[]);
+    let schema = expr_schema(&[])?;
+    let mut fixed = BTreeMap::new();
+    for (name, value) in &insert.partition {
+        let known = table.partitioned_by.iter().map(String::as_str);
+        if !table.partitioned_by.contains(&name.value) {
+            return Err(SqlError::unknown("column of PARTITIONED BY", name, known));
+        }
+        let position = columns.iter().position(|(c, _)| c.name == name.value);
+        let position = position.ok_or_else(|| {
+            SqlError::new(format!("column '{}' cannot be written", name.value))
+                .at_location(name.span.start)
+        })?;
+        let wanted = &columns[position].0.field.logical_type;
+        let (expr, given) = Analyzer::new(&scope, "PARTITION")?.typed(value)?;
+        if !fits(&given.logical_type, wanted) {
+            return Err(SqlError::new(format!(
+                "column '{}' is {wanted}, the value in PARTITION is {}",
+                name.value, given.logical_type
+            ))
+            .at(value));
+        }
+        let target = LogicalField::nullable(wanted.clone());
+        let expr = match given.logical_type == *wanted {
+            true => expr,
+            false => implicit_cast(expr, &target, &schema)?,
+        };
+        fixed.insert(position, expr);
+    }
+    Ok(fixed)
+}
+
 /// The sink column of each of the query's columns.
 fn target_positions(
     table: &Table,
     insert: &Insert,
     columns: &[(Column, Option<String>)],
+    fixed: &BTreeMap<usize, Expr>,
 ) -> Result<Vec<usize>> {
     if insert.columns.is_empty() {
-        return Ok((0..columns.len()).collect());
+        let given = (0..columns.len()).filter(|at| !fixed.contains_key(at));
+        return Ok(given.collect());
     }
     let mut targets = Vec::with_capacity(insert.columns.len());
     for name in &insert.columns {
@@ -245,7 +286,7 @@ fn target_positions(
             let known = columns.iter().map(|(column, _)| column.name.as_str());
             return Err(SqlError::unknown("column", name, known));
         };
-        if targets.contains(&at) {
+        if targets.contains(&at) || fixed.contains_key(&at) {
             return Err(
                 SqlError::new(format!("column '{}' is named twice", name.value))
                     .at_location(name.span.start),
