@@ -1,6 +1,6 @@
 //! Client commands against a cluster.
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -52,6 +52,9 @@ pub async fn run(config: &Config, command: RunCommand) -> anyhow::Result<()> {
             Ok(client.submit_job(request.clone()).await?.into_inner())
         })
         .await?;
+    for warning in &answer.warnings {
+        writeln!(stderr(), "warning: {warning}")?;
+    }
     for job in &answer.job_ids {
         match command.cluster.format {
             OutputFormat::Text => writeln!(stdout(), "{job}")?,
@@ -127,21 +130,27 @@ fn summary_json(job: &v1::JobSummary) -> serde_json::Value {
     })
 }
 
-pub async fn list(config: &Config, command: ClusterCommand) -> anyhow::Result<()> {
-    let mut client = JobClient::new(config, &command.jobmanager)?;
+/// All jobs of the cluster, oldest first.
+pub async fn list_jobs(client: &mut JobClient) -> anyhow::Result<Vec<v1::JobSummary>> {
     let answer = client
         .call(CALL_TIMEOUT, async |mut client| {
             Ok(client.list_jobs(v1::ListJobsRequest {}).await?.into_inner())
         })
         .await?;
+    Ok(answer.jobs)
+}
+
+pub async fn list(config: &Config, command: ClusterCommand) -> anyhow::Result<()> {
+    let mut client = JobClient::new(config, &command.jobmanager)?;
+    let jobs = list_jobs(&mut client).await?;
     if command.format == OutputFormat::Json {
-        for job in &answer.jobs {
+        for job in &jobs {
             writeln!(stdout(), "{}", summary_json(job))?;
         }
         return Ok(());
     }
     let mut table = table(&["JOB", "STATE", "RESTARTS", "SUBMITTED", "NAME"]);
-    for job in &answer.jobs {
+    for job in &jobs {
         table.add_row([
             job.job_id.clone(),
             state_name(job.state()).to_owned(),
@@ -318,9 +327,21 @@ pub async fn savepoint(config: &Config, command: SavepointCommand) -> anyhow::Re
 
 pub async fn stop(config: &Config, command: StopCommand) -> anyhow::Result<()> {
     let mut client = JobClient::new(config, &command.cluster.jobmanager)?;
+    let directory = absolute(command.savepoint)?;
+    let path = stop_job(&mut client, command.job, directory).await?;
+    print_path(command.cluster.format, &path)?;
+    Ok(())
+}
+
+/// Stops a job behind a savepoint in `directory` (empty: the job's, or the cluster's default); gives its path.
+pub async fn stop_job(
+    client: &mut JobClient,
+    job_id: String,
+    directory: String,
+) -> anyhow::Result<String> {
     let request = v1::StopJobRequest {
-        job_id: command.job,
-        savepoint_directory: absolute(command.savepoint)?,
+        job_id,
+        savepoint_directory: directory,
         request_id: uuid::Uuid::new_v4().to_string(),
     };
     let answer = client
@@ -328,8 +349,7 @@ pub async fn stop(config: &Config, command: StopCommand) -> anyhow::Result<()> {
             Ok(client.stop_job(request.clone()).await?.into_inner())
         })
         .await?;
-    print_path(command.cluster.format, &answer.savepoint_path)?;
-    Ok(())
+    Ok(answer.savepoint_path)
 }
 
 pub async fn rescale(config: &Config, command: RescaleCommand) -> anyhow::Result<()> {

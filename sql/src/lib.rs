@@ -29,4 +29,4 @@ pub use options::SessionOptions;
 pub use parse::{is_complete, parse_script};
 pub use plan::PlannedQuery;
 pub use session::{JobKind, PlannedJob, Session, SessionDefaults, StatementResult, plan_script};
-pub use statement::{Spanned, Statement};
+pub use statement::{JobStatement, Spanned, Statement};

@@ -11,8 +11,8 @@ use crate::error::{Result, SqlError};
 use crate::options::{PARALLELISM, SessionOptions};
 use crate::plan::{self, PlannedQuery};
 use crate::statement::{
-    AlterTable, AlterView, CreateTable, CreateView, Drop, Insert, Replace, Spanned, Statement,
-    TableChange, relation_name,
+    AlterTable, AlterView, CreateTable, CreateView, Drop, Insert, JobStatement, Replace, Spanned,
+    Statement, TableChange, relation_name,
 };
 use crate::{alter, ctas, ddl, show, spaces, stack};
 
@@ -41,6 +41,8 @@ pub enum StatementResult {
     Job(PlannedJob),
     /// A bare query.
     Query(PlannedQuery),
+    /// What is to be done with the jobs of the cluster.
+    Jobs(JobStatement),
 }
 
 /// A job that writes into tables.
@@ -128,13 +130,7 @@ impl Session {
             }
             Statement::Describe(name) => show::describe(&self.catalog, &self.options, name, None),
             Statement::Explain(explain) => {
-                let text = plan::explain(
-                    &self.catalog,
-                    &self.options,
-                    &explain.target,
-                    explain.changelog_mode,
-                    explain.json_plan,
-                )?;
+                let text = plan::explain(&self.catalog, &self.options, explain)?;
                 Ok(show::one_cell("result", text))
             }
             Statement::ShowSettings => Ok(show::settings(&self.options)),
@@ -155,6 +151,7 @@ impl Session {
             Statement::Use { catalog, database } => {
                 spaces::use_(&mut self.catalog, catalog.as_ref(), database.as_ref()).map(ok)
             }
+            Statement::Jobs(jobs) => Ok(StatementResult::Jobs(jobs.clone())),
             Statement::Insert(insert) => self.job(std::slice::from_ref(insert), JobKind::Insert),
             Statement::StatementSet(inserts) => self.job(inserts, JobKind::StatementSet),
             Statement::Query(query) => {
@@ -416,8 +413,15 @@ pub fn plan_script(text: &str, defaults: SessionDefaults) -> Result<Vec<JobGraph
                 .hint("write INSERT INTO a table, or run it with `weir sql`");
             return Err(error.at_location(statement.start));
         }
-        if let StatementResult::Job(job) = session.execute(statement)? {
-            graphs.push(job.graph);
+        match session.execute(statement)? {
+            StatementResult::Job(job) => graphs.push(job.graph),
+            StatementResult::Jobs(_) => {
+                let error =
+                    SqlError::new("a script that is submitted says nothing about other jobs")
+                        .hint("run it with `weir sql --jobmanager`");
+                return Err(error.at_location(statement.start));
+            }
+            _ => {}
         }
     }
     if graphs.is_empty() {

@@ -579,6 +579,7 @@ fn each_of_flinks_statements_works_or_is_refused_by_name() {
             &mut session,
             "CREATE TABLE t (a INT NOT NULL, b STRING, ts TIMESTAMP(3)) WITH ('connector' = 'datagen');
              CREATE TABLE s (a INT NOT NULL, b STRING, ts TIMESTAMP(3)) WITH ('connector' = 'blackhole');
+             CREATE TABLE p (a INT, b STRING) PARTITIONED BY (b) WITH ('connector' = 'filesystem', 'path' = '/tmp/p', 'format' = 'csv');
              CREATE VIEW v AS SELECT a FROM t;",
         )
         .unwrap();

@@ -132,9 +132,9 @@ pub const FORMS: &[Form] = &[
         "ALTER MATERIALIZED TABLE n SUSPEND",
     ),
     works("INSERT INTO", "INSERT INTO s (b, a) SELECT b, a FROM t"),
-    not_yet(
+    works(
         "INSERT INTO ... PARTITION",
-        "INSERT INTO s PARTITION (b = 'x') SELECT a FROM t",
+        "INSERT INTO p PARTITION (b = 'x') SELECT a FROM t",
     ),
     batch("INSERT OVERWRITE", "INSERT OVERWRITE s SELECT * FROM t"),
     works(
@@ -155,14 +155,15 @@ pub const FORMS: &[Form] = &[
         "DESCRIBE CATALOG [EXTENDED]",
         "DESC CATALOG EXTENDED default_catalog",
     ),
-    not_yet("DESCRIBE FUNCTION, JOB, MODEL", "DESCRIBE JOB 'x'"),
+    works("DESCRIBE JOB", "DESCRIBE JOB 'x'"),
+    not_yet("DESCRIBE FUNCTION, MODEL", "DESCRIBE FUNCTION f"),
     works("EXPLAIN [PLAN FOR]", "EXPLAIN PLAN FOR SELECT a FROM t"),
     works(
-        "EXPLAIN CHANGELOG_MODE, JSON_EXECUTION_PLAN",
-        "EXPLAIN CHANGELOG_MODE, JSON_EXECUTION_PLAN SELECT a FROM t",
+        "EXPLAIN CHANGELOG_MODE, JSON_EXECUTION_PLAN, PLAN_ADVICE",
+        "EXPLAIN CHANGELOG_MODE, JSON_EXECUTION_PLAN, PLAN_ADVICE SELECT a FROM t",
     ),
     not_yet(
-        "EXPLAIN ESTIMATED_COST, PLAN_ADVICE",
+        "EXPLAIN ESTIMATED_COST",
         "EXPLAIN ESTIMATED_COST SELECT a FROM t",
     ),
     works("USE, USE CATALOG", "USE default_catalog.default_database"),
@@ -182,9 +183,10 @@ pub const FORMS: &[Form] = &[
     works("SHOW CREATE TABLE, VIEW, CATALOG", "SHOW CREATE VIEW v"),
     works("SHOW [USER] FUNCTIONS", "SHOW FUNCTIONS LIKE 'u%'"),
     works("SHOW [FULL] MODULES, JARS, MODELS", "SHOW FULL MODULES"),
-    not_yet("SHOW JOBS", "SHOW JOBS"),
+    works("SHOW JOBS", "SHOW JOBS"),
     not_yet("SHOW PROCEDURES, MATERIALIZED TABLES", "SHOW PROCEDURES"),
-    not_yet("STOP JOB", "STOP JOB 'x' WITH SAVEPOINT"),
+    works("STOP JOB [WITH SAVEPOINT]", "STOP JOB 'x' WITH SAVEPOINT"),
+    not_yet("STOP JOB WITH DRAIN", "STOP JOB 'x' WITH DRAIN"),
     works("SET, RESET", "SET 'parallelism.default' = '2'"),
     not_yet("ADD JAR, REMOVE JAR", "ADD JAR 'x.jar'"),
     not_yet(

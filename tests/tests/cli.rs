@@ -320,3 +320,69 @@ fn clusters_are_worked_by_the_client_commands() {
     );
     assert_eq!(query.fine().trim(), "{\"n\":2}");
 }
+
+#[test]
+fn a_session_shows_and_stops_the_jobs_of_its_cluster() {
+    let options = ClusterOptions {
+        job_managers: 1,
+        task_managers: 1,
+        slots: 2,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(options).unwrap();
+    let ask = |statements: &str| {
+        let arguments = ["--quiet", "--format", "json", "-e", statements];
+        said(cluster.command("sql").args(arguments))
+    };
+    let rows = |statements: &str| -> Vec<Value> {
+        let said = ask(statements);
+        let lines = said.fine().lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    assert!(rows("SHOW JOBS").is_empty());
+    let endless = format!(
+        "{ENDLESS} SET 'pipeline.name' = 'on and on'; CREATE TABLE o (n INT, c BIGINT) WITH ('connector' = 'blackhole');
+         INSERT INTO o SELECT n, COUNT(*) FROM endless GROUP BY n;"
+    );
+    let path = cluster.dir.path().join("endless.sql");
+    std::fs::write(&path, &endless).unwrap();
+    let submitted = said(cluster.command("run").arg(&path));
+    assert!(
+        submitted
+            .err
+            .contains("warning: GroupAggregate(groupBy=[n]"),
+        "{submitted:?}"
+    );
+    let job = submitted.fine().trim().to_owned();
+    cluster.wait_for_state(&job, "RUNNING", WAIT).unwrap();
+    let shown = rows("SHOW JOBS");
+    assert_eq!(shown, rows(&format!("DESCRIBE JOB '{job}'")));
+    assert_eq!(shown.len(), 1);
+    assert_eq!(
+        (
+            &shown[0]["job id"],
+            &shown[0]["job name"],
+            &shown[0]["status"]
+        ),
+        (&job.as_str().into(), &"on and on".into(), &"RUNNING".into())
+    );
+    let savepoints = cluster.dir.path().join("kept").display().to_string();
+    let stopped = rows(&format!(
+        "SET 'execution.checkpointing.savepoint-dir' = '{savepoints}'; STOP JOB '{job}' WITH SAVEPOINT"
+    ));
+    let path = stopped[0]["savepoint path"].as_str().unwrap();
+    let path = path.trim_start_matches("file://");
+    assert!(path.starts_with(&savepoints), "{path}");
+    assert!(std::path::Path::new(path).join("_metadata").exists());
+    assert_eq!(cluster.status(&job).unwrap()["state"], "FINISHED");
+    let again = cluster.submit(&endless, &[]).unwrap();
+    cluster.wait_for_state(&again, "RUNNING", WAIT).unwrap();
+    assert_eq!(rows(&format!("STOP JOB '{again}'"))[0]["result"], "OK");
+    assert_eq!(cluster.status(&again).unwrap()["state"], "CANCELED");
+    ask("DESCRIBE JOB 'no-such'").refuses(&["no-such"]);
+    let path = cluster.dir.path().join("stop.sql");
+    std::fs::write(&path, "STOP JOB 'x';").unwrap();
+    said(cluster.command("run").arg(&path)).refuses(&["line 1, column 1", "weir sql --jobmanager"]);
+}

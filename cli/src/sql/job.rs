@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use weir_proto::v1;
-use weir_sql::PlannedQuery;
+use weir_sql::{JobStatement, PlannedQuery};
 
 use super::progress::Progress;
 use super::render::Renderer;
 use super::results::{ResultRows, ResultServer};
 use crate::args::SqlCommand;
 use crate::client::JobClient;
-use crate::commands::{get_job, state_name};
+use crate::commands::{get_job, list_jobs, state_name, stop_job, time};
 use crate::roles::Interrupts;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +89,40 @@ impl JobRunner {
         result
     }
 
+    /// SHOW JOBS, DESCRIBE JOB, STOP JOB: names of columns, and rows. `directory`: of savepoints; else the cluster's default.
+    pub async fn about_jobs(
+        &mut self,
+        statement: JobStatement,
+        directory: Option<&str>,
+    ) -> anyhow::Result<(Vec<String>, Vec<Vec<Option<String>>>)> {
+        let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let jobs = match statement {
+            JobStatement::Show => list_jobs(&mut self.client).await?,
+            JobStatement::Describe(id) => {
+                let answer = get_job(&mut self.client, &id).await?;
+                answer.job.into_iter().collect()
+            }
+            JobStatement::Stop {
+                id,
+                savepoint: false,
+            } => {
+                self.cancel(&id).await?;
+                return Ok((columns(&["result"]), vec![vec![Some("OK".to_owned())]]));
+            }
+            JobStatement::Stop { id, .. } => {
+                let directory = directory.unwrap_or_default().to_owned();
+                let path = stop_job(&mut self.client, id, directory).await?;
+                return Ok((columns(&["savepoint path"]), vec![vec![Some(path)]]));
+            }
+        };
+        let rows = jobs.into_iter().map(|job| {
+            let (state, submitted) = (state_name(job.state()).to_owned(), time(job.submitted_ms));
+            [job.job_id, job.name, state, submitted].map(Some).to_vec()
+        });
+        let names = ["job id", "job name", "status", "start time"];
+        Ok((columns(&names), rows.collect()))
+    }
+
     async fn submit(&mut self, graph: v1::JobGraph) -> anyhow::Result<String> {
         let request = v1::SubmitJobRequest {
             request_id: uuid::Uuid::new_v4().to_string(),
@@ -102,6 +136,9 @@ impl JobRunner {
             answer = submission => answer?,
             () = self.interrupts.next() => anyhow::bail!("interrupted while the job was being submitted"),
         };
+        for warning in answer.warnings.iter().filter(|_| !self.command.quiet) {
+            eprintln!("warning: {warning}");
+        }
         answer
             .job_ids
             .into_iter()

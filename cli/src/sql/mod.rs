@@ -120,6 +120,14 @@ impl SqlShell {
                 }
                 StatementResult::Job(job) => self.runner.run_insert(job.graph).await?,
                 StatementResult::Query(query) => self.runner.run_query(query).await?,
+                StatementResult::Jobs(statement) => {
+                    let directory = self
+                        .session
+                        .options()
+                        .get("execution.checkpointing.savepoint-dir");
+                    let (columns, rows) = self.runner.about_jobs(statement, directory).await?;
+                    render::print_rows(self.format, &columns, &rows)
+                }
             }
         }
         Ok(())

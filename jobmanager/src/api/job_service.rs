@@ -39,7 +39,14 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
         let leader = self.leader.get()?;
         let job_ids = submit::submit(&leader, &self.job_defaults, request.into_inner()).await?;
-        Ok(Response::new(v1::SubmitJobResponse { job_ids }))
+        let view = leader.raft.view();
+        let records: Vec<_> = {
+            let view = view.read();
+            job_ids.iter().filter_map(|id| view.job(id)).collect()
+        };
+        let graphs = records.iter().filter_map(|record| record.graph.as_ref());
+        let warnings = graphs.flat_map(|graph| graph.warnings.clone()).collect();
+        Ok(Response::new(v1::SubmitJobResponse { job_ids, warnings }))
     }
 
     async fn list_jobs(

@@ -82,11 +82,6 @@ const REFUSED: &[(&str, &str, Why)] = &[
     ),
     ("DROP MODEL", "DROP MODEL", Yet("")),
     (
-        "SHOW JOBS",
-        "SHOW JOBS",
-        Yet("`weir list` shows the jobs of a cluster"),
-    ),
-    (
         "SHOW PROCEDURES",
         "SHOW PROCEDURES",
         Yet("no catalog here has procedures"),
@@ -105,12 +100,6 @@ const REFUSED: &[(&str, &str, Why)] = &[
     ("DESC DATABASE", "DESCRIBE DATABASE", Yet("")),
     ("DESCRIBE FUNCTION", "DESCRIBE FUNCTION", Yet("")),
     ("DESC FUNCTION", "DESCRIBE FUNCTION", Yet("")),
-    (
-        "DESCRIBE JOB",
-        "DESCRIBE JOB",
-        Yet("`weir status` shows a job"),
-    ),
-    ("DESC JOB", "DESCRIBE JOB", Yet("`weir status` shows a job")),
     ("DESCRIBE MODEL", "DESCRIBE MODEL", Yet("")),
     ("INSERT OVERWRITE", "INSERT OVERWRITE", Batch),
     ("EXECUTE PLAN", "EXECUTE PLAN", Yet("")),
@@ -155,11 +144,6 @@ const REFUSED: &[(&str, &str, Why)] = &[
         "UNLOAD MODULE",
         "UNLOAD MODULE",
         Yet("there is the module 'core' only"),
-    ),
-    (
-        "STOP JOB",
-        "STOP JOB",
-        Yet("`weir stop` stops a job behind a savepoint, `weir cancel` without"),
     ),
     ("ANALYZE TABLE", "ANALYZE TABLE", Batch),
     ("TRUNCATE TABLE", "TRUNCATE TABLE", Batch),

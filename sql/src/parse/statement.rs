@@ -1,6 +1,6 @@
 //! One statement at the parser's place.
 
-use sqlparser::ast::Query;
+use sqlparser::ast::{Expr, Ident, Query};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
@@ -8,7 +8,9 @@ use super::script::Source;
 use super::words::{self, accept, is_word_at};
 use super::{alter, create_table, errors, refused, show, spaces};
 use crate::error::SqlError;
-use crate::statement::{CreateView, Drop, Explain, ExplainTarget, Insert, Replace, Statement};
+use crate::statement::{
+    CreateView, Drop, Explain, ExplainTarget, Insert, JobStatement, Replace, Statement,
+};
 
 type Parsed<T> = Result<T, ParserError>;
 
@@ -40,9 +42,15 @@ pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statemen
         }
         "ALTER" => alter(parser, source),
         "DROP" => drop(parser),
+        "SHOW" if accept(parser, "SHOW JOBS") => Ok(Statement::Jobs(JobStatement::Show)),
         "SHOW" => show::parse(parser).map(Statement::Show),
+        "STOP" => stop_job(parser),
         "DESCRIBE" | "DESC" => {
             parser.advance_token();
+            if accept(parser, "JOB") {
+                let id = words::string(parser, "the job's id as 'text'")?;
+                return Ok(Statement::Jobs(JobStatement::Describe(id)));
+            }
             if accept(parser, "CATALOG") {
                 let extended = accept(parser, "EXTENDED");
                 let name = words::identifier(parser)?;
@@ -72,6 +80,19 @@ pub(crate) fn parse(parser: &mut Parser, source: &Source<'_>) -> Parsed<Statemen
     }
 }
 
+/// STOP JOB 'id' [WITH SAVEPOINT]
+fn stop_job(parser: &mut Parser) -> Parsed<Statement> {
+    words::expect(parser, "STOP JOB")?;
+    let id = words::string(parser, "the job's id as 'text'")?;
+    let savepoint = accept(parser, "WITH SAVEPOINT");
+    let place = parser.peek_token_ref().span.start;
+    if accept(parser, "WITH DRAIN") {
+        let error = SqlError::unsupported("STOP JOB ... WITH DRAIN");
+        return errors::refuse(error.at_location(place));
+    }
+    Ok(Statement::Jobs(JobStatement::Stop { id, savepoint }))
+}
+
 fn query(parser: &mut Parser) -> Parsed<Box<Query>> {
     parser.parse_query()
 }
@@ -82,12 +103,10 @@ fn insert(parser: &mut Parser) -> Parsed<Insert> {
     words::expect(parser, "INSERT INTO")?;
     accept(parser, "TABLE");
     let target = words::object_name(parser)?;
-    let place = parser.peek_token_ref().span.start;
-    if is_word_at(parser, 0, "PARTITION") {
-        return errors::refuse(
-            SqlError::unsupported("INSERT INTO ... PARTITION").at_location(place),
-        );
-    }
+    let partition = match accept(parser, "PARTITION") {
+        true => static_partition(parser)?,
+        false => Vec::new(),
+    };
     let list_follows = parser.peek_token_ref().token == Token::LParen
         && !["SELECT", "WITH", "VALUES"]
             .iter()
@@ -101,9 +120,22 @@ fn insert(parser: &mut Parser) -> Parsed<Insert> {
     Ok(Insert {
         target,
         columns,
+        partition,
         options: Vec::new(),
         query: query(parser)?,
     })
+}
+
+/// (column = value, ...)
+fn static_partition(parser: &mut Parser) -> Parsed<Vec<(Ident, Expr)>> {
+    parser.expect_token(&Token::LParen)?;
+    let partition = parser.parse_comma_separated(|parser| {
+        let column = parser.parse_identifier()?;
+        parser.expect_token(&Token::Eq)?;
+        Ok((column, parser.parse_expr()?))
+    })?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(partition)
 }
 
 /// EXECUTE STATEMENT SET BEGIN ... END, EXECUTE INSERT, EXECUTE SELECT
@@ -234,6 +266,7 @@ fn explain(parser: &mut Parser) -> Parsed<Statement> {
     words::expect(parser, "EXPLAIN")?;
     let mut changelog_mode = false;
     let mut json_plan = false;
+    let mut plan_advice = false;
     if !accept(parser, "PLAN FOR") {
         loop {
             let place = parser.peek_token_ref().span.start;
@@ -241,13 +274,12 @@ fn explain(parser: &mut Parser) -> Parsed<Statement> {
                 changelog_mode = true;
             } else if accept(parser, "JSON_EXECUTION_PLAN") {
                 json_plan = true;
+            } else if accept(parser, "PLAN_ADVICE") {
+                plan_advice = true;
+            } else if is_word_at(parser, 0, "ESTIMATED_COST") {
+                let error = SqlError::unsupported("EXPLAIN ESTIMATED_COST");
+                return errors::refuse(error.at_location(place));
             } else {
-                for detail in ["ESTIMATED_COST", "PLAN_ADVICE"] {
-                    if is_word_at(parser, 0, detail) {
-                        let error = SqlError::unsupported(format!("EXPLAIN {detail}"));
-                        return errors::refuse(error.at_location(place));
-                    }
-                }
                 break;
             }
             if !parser.consume_token(&Token::Comma) {
@@ -266,6 +298,7 @@ fn explain(parser: &mut Parser) -> Parsed<Statement> {
     Ok(Statement::Explain(Explain {
         changelog_mode,
         json_plan,
+        plan_advice,
         target,
     }))
 }

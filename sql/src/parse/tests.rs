@@ -191,15 +191,13 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("ADD JAR 'x.jar'", "ADD JAR"),
     ("REMOVE JAR 'x.jar'", "REMOVE JAR"),
-    ("SHOW JOBS", "SHOW JOBS"),
-    ("STOP JOB 'x' WITH SAVEPOINT", "STOP JOB"),
+    (
+        "STOP JOB 'x' WITH SAVEPOINT WITH DRAIN",
+        "STOP JOB ... WITH DRAIN",
+    ),
     ("LOAD MODULE hive", "LOAD MODULE"),
     ("ANALYZE TABLE t COMPUTE STATISTICS", "ANALYZE TABLE"),
     ("INSERT OVERWRITE t SELECT 1", "INSERT OVERWRITE"),
-    (
-        "INSERT INTO t PARTITION (a = 1) SELECT 1",
-        "INSERT INTO ... PARTITION",
-    ),
     (
         "EXPLAIN ESTIMATED_COST, CHANGELOG_MODE SELECT 1",
         "EXPLAIN ESTIMATED_COST",

@@ -31,6 +31,16 @@ pub(super) fn explain(lowering: &Lowering, parallelism: u32, changelog_mode: boo
     printer.out
 }
 
+/// What EXPLAIN PLAN_ADVICE adds.
+pub(super) fn advice(found: &[String]) -> String {
+    if found.is_empty() {
+        return "\nNo available advice...\n".to_owned();
+    }
+    let lines = found.iter().zip(1..);
+    let lines = lines.map(|(advice, number)| format!("advice[{number}]: [WARNING] {advice}.\n"));
+    format!("\n{}", lines.collect::<String>())
+}
+
 /// The job's vertices as Flink writes its JSON execution plan.
 pub(super) fn json(graph: &JobGraph) -> String {
     let nodes = graph.vertices.iter().map(|vertex| {

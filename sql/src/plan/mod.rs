@@ -3,6 +3,7 @@
 //! The way: names and types are resolved into relations (`query`, `from`, `select_aggregate` on `scope` and `expr`), these are rewritten
 //! (`optimize`, `prune`, `share`), become operators with exchanges between them (`lower`), and are chained into vertices (`graph`).
 
+mod advice;
 mod aggregate;
 mod call;
 mod describe;
@@ -58,7 +59,7 @@ use self::sink::SinkPlan;
 use crate::catalog::{Catalog, Table};
 use crate::error::Result;
 use crate::options::SessionOptions;
-use crate::statement::{ExplainTarget, Insert};
+use crate::statement::{Explain, ExplainTarget, Insert};
 
 /// A bare query, planned with a sink of connector 'collect'. Whoever runs it puts 'collect.address' and 'collect.token' into the sink's options.
 #[derive(Debug, Clone)]
@@ -104,7 +105,8 @@ pub fn plan_insert(
     name: &str,
 ) -> Result<JobGraph> {
     let mut sinks = sinks(catalog, inserts)?;
-    job(options, &lower(options, &mut sinks)?, name)
+    let lowering = lower(options, &mut sinks)?;
+    job(options, &lowering, &sinks, name)
 }
 
 /// The job of a bare query.
@@ -121,6 +123,7 @@ pub fn plan_query(
         graph: job(
             options,
             &lowering,
+            &sinks,
             options.pipeline_name().unwrap_or("collect"),
         )?,
         schema: Arc::new(rel::row_schema(&rel.columns)),
@@ -129,15 +132,9 @@ pub fn plan_query(
     })
 }
 
-/// The plan as text. `changelog_mode`: with the row kinds that each step emits. `json_plan`: and the job's vertices as JSON.
-pub fn explain(
-    catalog: &Catalog,
-    options: &SessionOptions,
-    target: &ExplainTarget,
-    changelog_mode: bool,
-    json_plan: bool,
-) -> Result<String> {
-    let mut sinks = match target {
+/// The plan as text.
+pub fn explain(catalog: &Catalog, options: &SessionOptions, explained: &Explain) -> Result<String> {
+    let mut sinks = match &explained.target {
         ExplainTarget::Query(query) => {
             let rel = Planner::new(catalog).query(query)?;
             vec![sink::collect(optimize::optimize(&rel)?)]
@@ -145,9 +142,12 @@ pub fn explain(
         ExplainTarget::Inserts(inserts) => sinks(catalog, inserts)?,
     };
     let lowering = lower(options, &mut sinks)?;
-    let mut text = explain::explain(&lowering, options.parallelism(), changelog_mode);
-    if json_plan {
-        let graph = job(options, &lowering, "explain")?;
+    let mut text = explain::explain(&lowering, options.parallelism(), explained.changelog_mode);
+    if explained.plan_advice {
+        text.push_str(&explain::advice(&advice::advice(&lowering, &sinks)));
+    }
+    if explained.json_plan {
+        let graph = job(options, &lowering, &sinks, "explain")?;
         text.push_str("\n== Physical Execution Plan ==\n");
         text.push_str(&explain::json(&graph));
         text.push('\n');
@@ -290,7 +290,12 @@ fn settings(options: &SessionOptions) -> Settings {
     }
 }
 
-fn job(options: &SessionOptions, lowering: &Lowering, name: &str) -> Result<JobGraph> {
+fn job(
+    options: &SessionOptions,
+    lowering: &Lowering,
+    sinks: &[SinkPlan],
+    name: &str,
+) -> Result<JobGraph> {
     let (vertices, edges) = graph::build(lowering, options.parallelism());
     Ok(v1::JobGraph {
         format_version: FORMAT_VERSION,
@@ -306,5 +311,6 @@ fn job(options: &SessionOptions, lowering: &Lowering, name: &str) -> Result<JobG
             .collect(),
         bounded: lowering.bounded(),
         adaptive: options.adaptive()?,
+        warnings: advice::advice(lowering, sinks),
     })
 }
