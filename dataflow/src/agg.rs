@@ -11,16 +11,23 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, Schema, TimeUnit};
 use weir_proto::v1;
 
 use crate::error::{Error, Result};
+use crate::nested::is_nested;
 use crate::types::{LogicalField, LogicalType};
 
 /// Name of the column between the phases that says which slice of time a partial result belongs to: its exclusive end.
 pub const SLICE_END: &str = "$slice_end";
 
-/// What one accumulator computes. All of them pass over NULLs.
+/// The function that the planner makes variances and standard deviations of: DOUBLE.
+pub const SQUARED_DISTANCES: &str = "$SQUARED_DISTANCES";
+
+/// ARRAY_AGG without NULLs.
+pub const ARRAY_AGG_IGNORE_NULLS: &str = "$ARRAY_AGG_IGNORE_NULLS";
+
+/// What one accumulator computes. All of them pass over NULLs, if they do not say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PrimitiveKind {
     /// Rows, or values that are not NULL.
@@ -35,6 +42,30 @@ pub enum PrimitiveKind {
     First,
     /// Last value to come.
     Last,
+    /// The sum of the squares of the distances from the mean, by Welford's algorithm in 64-bit floats: what variances are made of.
+    SquaredDistances,
+    /// All values, in the order in which they came.
+    List {
+        /// NULLs, too.
+        nulls: bool,
+    },
+    /// Each value once, with how often it is there, in the order in which they came first.
+    Bag {
+        /// NULLs, too.
+        nulls: bool,
+    },
+}
+
+impl PrimitiveKind {
+    /// A NULL counts as a value.
+    pub fn counts_nulls(self) -> bool {
+        matches!(self, Self::List { nulls: true } | Self::Bag { nulls: true })
+    }
+
+    /// All values of a group are kept, each as an entry of its own in the state.
+    pub fn keeps_values(self) -> bool {
+        matches!(self, Self::List { .. } | Self::Bag { .. })
+    }
 }
 
 /// One accumulator.
@@ -69,6 +100,19 @@ pub enum CallPlan {
         /// Of how many values.
         count: usize,
     },
+    /// The values of a [`PrimitiveKind::List`]; NULL if there are none.
+    List(usize),
+    /// The values of a [`PrimitiveKind::Bag`], each once; NULL if there are none.
+    Values(usize),
+    /// A [`PrimitiveKind::Bag`] as a MULTISET.
+    Multiset {
+        /// The bag.
+        bag: usize,
+        /// Each value is there once.
+        distinct: bool,
+    },
+    /// [`PrimitiveKind::SquaredDistances`]; NULL if nothing was counted.
+    SquaredDistances(usize),
 }
 
 /// The calls of an aggregation, taken apart.
@@ -90,6 +134,11 @@ impl Primitive {
             PrimitiveKind::Max => "max",
             PrimitiveKind::First => "first",
             PrimitiveKind::Last => "last",
+            PrimitiveKind::SquaredDistances => "squared_distances",
+            PrimitiveKind::List { nulls: false } => "list",
+            PrimitiveKind::List { nulls: true } => "list_with_nulls",
+            PrimitiveKind::Bag { nulls: false } => "bag",
+            PrimitiveKind::Bag { nulls: true } => "bag_with_nulls",
         };
         let distinct = if self.distinct { ":distinct" } else { "" };
         let argument = self.argument.map_or(String::new(), |c| format!(":{c}"));
@@ -111,7 +160,18 @@ impl Primitive {
             (PrimitiveKind::Sum, DataType::Decimal128(_, scale)) => {
                 Some(DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale))
             }
-            (PrimitiveKind::Sum, _) => None,
+            (PrimitiveKind::SquaredDistances, DataType::Decimal128(_, _)) => {
+                Some(squared_distances_type())
+            }
+            (PrimitiveKind::SquaredDistances, number) if number.is_numeric() => {
+                Some(squared_distances_type())
+            }
+            (PrimitiveKind::Sum | PrimitiveKind::SquaredDistances, _) => None,
+            (PrimitiveKind::List { .. }, _) => Some(list_of(argument.clone())),
+            (PrimitiveKind::Bag { .. }, _) => Some(bag_of(argument.clone())),
+            (PrimitiveKind::First | PrimitiveKind::Last, nested) if is_nested(nested) => {
+                Some(nested.clone())
+            }
             _ => is_scalar(argument).then(|| argument.clone()),
         };
         supported.ok_or_else(|| {
@@ -121,6 +181,26 @@ impl Primitive {
             Error::Config(format!("{name} of {sql_type} is not supported yet"))
         })
     }
+}
+
+/// Number of values, their mean, the sum of the squares of their distances from it.
+fn squared_distances_type() -> DataType {
+    DataType::Struct(Fields::from(vec![
+        Field::new("count", DataType::Int64, false),
+        Field::new("mean", DataType::Float64, false),
+        Field::new("squared_distances", DataType::Float64, false),
+    ]))
+}
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", item, true)))
+}
+
+fn bag_of(value: DataType) -> DataType {
+    list_of(DataType::Struct(Fields::from(vec![
+        Field::new("value", value, true),
+        Field::new("count", DataType::Int64, false),
+    ])))
 }
 
 fn is_scalar(data_type: &DataType) -> bool {
@@ -202,6 +282,20 @@ impl Decomposition {
             "MAX" => CallPlan::Value(add(PrimitiveKind::Max, false)),
             "FIRST_VALUE" => CallPlan::Value(add(PrimitiveKind::First, false)),
             "LAST_VALUE" => CallPlan::Value(add(PrimitiveKind::Last, false)),
+            SQUARED_DISTANCES => {
+                CallPlan::SquaredDistances(add(PrimitiveKind::SquaredDistances, call.distinct))
+            }
+            "ARRAY_AGG" | ARRAY_AGG_IGNORE_NULLS => {
+                let nulls = function == "ARRAY_AGG";
+                match call.distinct {
+                    true => CallPlan::Values(add(PrimitiveKind::Bag { nulls }, false)),
+                    false => CallPlan::List(add(PrimitiveKind::List { nulls }, false)),
+                }
+            }
+            "COLLECT" => CallPlan::Multiset {
+                bag: add(PrimitiveKind::Bag { nulls: false }, false),
+                distinct: call.distinct,
+            },
             _ => {
                 return Err(Error::Config(format!(
                     "the aggregate function {function} is not supported yet"
@@ -255,6 +349,17 @@ pub fn result_type(function: &str, argument: Option<&LogicalType>) -> Result<Log
         }
         (Some(CallPlan::Avg { .. }), Some(LogicalType::Decimal(_, scale))) => {
             LogicalType::Decimal(DECIMAL128_MAX_PRECISION, (*scale).max(6))
+        }
+        (Some(CallPlan::SquaredDistances(_)), _) => LogicalType::Double,
+        (Some(CallPlan::List(_) | CallPlan::Values(_)), Some(argument)) => {
+            LogicalType::Array(Box::new(LogicalField::nullable(argument.clone())))
+        }
+        (Some(CallPlan::Multiset { .. }), Some(argument)) => {
+            let element = Box::new(LogicalField::nullable(argument.clone()));
+            return Ok(LogicalField {
+                logical_type: LogicalType::Multiset(element),
+                nullable: false,
+            });
         }
         (_, Some(argument)) if !function.eq_ignore_ascii_case("COUNT") => argument.clone(),
         _ => {
@@ -387,7 +492,10 @@ mod tests {
             "BIGINT NOT NULL"
         );
         assert!(result_type("SUM", Some(&LogicalType::Boolean)).is_err());
-        assert!(result_type("COLLECT", Some(&LogicalType::Int)).is_err());
+        assert_eq!(of("COLLECT", LogicalType::Int), "MULTISET<INT> NOT NULL");
+        assert_eq!(of("ARRAY_AGG", LogicalType::Int), "ARRAY<INT>");
+        assert_eq!(of(SQUARED_DISTANCES, LogicalType::Int), "DOUBLE");
+        assert!(result_type("MEDIAN", Some(&LogicalType::Int)).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! One row's key is: a bitmap of the NULL columns (bit `i % 8` of byte `i / 8`; ⌈columns / 8⌉ bytes), then the columns that are not NULL, each
 //! as little-endian bytes of its Arrow layout; text and bytes have their length in front (LEB128) unless they are the last column of the key.
+//! ARRAY, MAP, MULTISET and ROW are bytes, see [`crate::nested`].
 //! Floats are normalised: one NaN, no negative zero. The key without columns is empty. The encoding is part of the state's format: it must not change.
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalUnit, Schema,
 use weir_common::key_group::hash_key;
 
 use crate::error::{Error, Result};
+use crate::nested;
 use crate::types::LogicalType;
 
 /// Encodes and decodes the key columns of rows of one schema.
@@ -97,9 +99,15 @@ impl<'a> FromIterator<&'a [u8]> for EncodedKeys {
 
 /// One key column, its type dissolved into bytes.
 enum View<'a> {
-    Fixed { width: usize, bytes: Cow<'a, [u8]> },
+    Fixed {
+        width: usize,
+        bytes: Cow<'a, [u8]>,
+    },
     Bits(&'a BooleanArray),
-    Text { offsets: &'a [i32], bytes: &'a [u8] },
+    Text {
+        offsets: Cow<'a, [i32]>,
+        bytes: Cow<'a, [u8]>,
+    },
     Null,
 }
 
@@ -119,7 +127,7 @@ impl KeyEncoder {
     /// For the columns at `columns` of rows of `schema`, in that order.
     ///
     /// # Errors
-    /// If a column is not there, or has a type that can't be a key yet (ARRAY, MAP, ROW).
+    /// If a column is not there, or has a type that no SQL type has.
     pub fn new(schema: &Schema, columns: &[usize]) -> Result<Self> {
         let types = columns
             .iter()
@@ -286,7 +294,7 @@ fn is_key_type(data_type: &DataType) -> bool {
             | DataType::Interval(IntervalUnit::YearMonth)
             | DataType::Duration(TimeUnit::Millisecond)
             | DataType::Null
-    )
+    ) || nested::is_nested(data_type)
 }
 
 fn view(array: &ArrayRef) -> Result<View<'_>> {
@@ -295,15 +303,22 @@ fn view(array: &ArrayRef) -> Result<View<'_>> {
         DataType::Utf8 => {
             let text = array.as_string::<i32>();
             View::Text {
-                offsets: text.value_offsets(),
-                bytes: text.value_data(),
+                offsets: Cow::Borrowed(text.value_offsets()),
+                bytes: Cow::Borrowed(text.value_data()),
             }
         }
         DataType::Binary => {
             let binary = array.as_binary::<i32>();
             View::Text {
-                offsets: binary.value_offsets(),
-                bytes: binary.value_data(),
+                offsets: Cow::Borrowed(binary.value_offsets()),
+                bytes: Cow::Borrowed(binary.value_data()),
+            }
+        }
+        data_type if nested::is_nested(data_type) => {
+            let (offsets, bytes) = nested::encode(array)?;
+            View::Text {
+                offsets: Cow::Owned(offsets),
+                bytes: Cow::Owned(bytes),
             }
         }
         DataType::Null => View::Null,
@@ -473,6 +488,16 @@ fn take<'a>(key: &'a [u8], cursor: &mut usize, length: usize) -> Result<&'a [u8]
     Ok(value)
 }
 
+/// A text, bytes or a nested value; `last`: it goes to the end of the key.
+fn text_at<'a>(key: &'a [u8], cursor: &mut usize, last: bool) -> Result<&'a [u8]> {
+    let length = if last {
+        key.len() - (*cursor).min(key.len())
+    } else {
+        read_leb128(key, cursor)?
+    };
+    take(key, cursor, length)
+}
+
 fn decode_column(
     keys: &[&[u8]],
     data_type: &DataType,
@@ -501,12 +526,7 @@ fn decode_column(
             let mut bytes = Vec::new();
             for (row, (key, cursor)) in rows {
                 if !is_null(row) {
-                    let length = if last {
-                        key.len() - (*cursor).min(key.len())
-                    } else {
-                        read_leb128(key, cursor)?
-                    };
-                    bytes.extend_from_slice(take(key, cursor, length)?);
+                    bytes.extend_from_slice(text_at(key, cursor, last)?);
                 }
                 offsets.push(i32::try_from(bytes.len()).map_err(|_| {
                     Error::Data("the keys of one batch hold more than 2 GiB of text".into())
@@ -515,6 +535,16 @@ fn decode_column(
             builder
                 .add_buffer(Buffer::from_vec(offsets))
                 .add_buffer(Buffer::from_vec(bytes))
+        }
+        nested if nested::is_nested(nested) => {
+            let values = rows.map(|(row, (key, cursor))| {
+                if is_null(row) {
+                    return Ok(None);
+                }
+                text_at(key, cursor, last).map(Some)
+            });
+            let values = values.collect::<Result<Vec<_>>>()?;
+            return nested::decode(values.into_iter(), nested);
         }
         _ => {
             let width = data_type.primitive_width().ok_or_else(broken)?;
@@ -615,16 +645,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
-        let schema = Schema::new(vec![arrow::datatypes::Field::new_list(
-            "tags",
-            arrow::datatypes::Field::new("item", DataType::Int32, true),
-            true,
-        )]);
-        let error = KeyEncoder::new(&schema, &[0]).unwrap_err().to_string();
-        assert!(error.contains("'tags' of type ARRAY<INT>"), "{error}");
+    fn broken_keys_are_refused() {
         let encoder = KeyEncoder::new(&all_types(), &[0, 1]).unwrap();
         assert!(encoder.decode(&[&[0, 1, 2]]).is_err());
         assert!(encoder.decode(&[&[]]).is_err());
+    }
+
+    #[test]
+    fn nested_columns_are_bytes() {
+        use arrow::array::ListArray;
+        use arrow::datatypes::{Field, Int32Type};
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ]);
+        let fields = vec![
+            Field::new("tags", lists.data_type().clone(), true),
+            Field::new("n", DataType::Int32, true),
+        ];
+        let schema = Arc::new(Schema::new(fields));
+        let numbers = arrow::array::Int32Array::from(vec![1, 2, 3]);
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(lists), Arc::new(numbers)]);
+        let rows = rows.unwrap();
+        for columns in [&[0, 1], &[1, 0]] {
+            let encoder = KeyEncoder::new(&schema, columns).unwrap();
+            let keys = encoder.encode_batch(&rows).unwrap();
+            let keys: Vec<&[u8]> = keys.iter().collect();
+            for (decoded, column) in encoder.decode(&keys).unwrap().iter().zip(columns) {
+                assert_eq!(decoded, rows.column(*column));
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod element;
 pub mod error;
 pub mod key;
+pub mod nested;
 pub mod operator;
 pub mod schema;
 pub mod sink;

@@ -140,6 +140,11 @@ impl LogicalType {
         let Some(text) = field.metadata().get(TYPE_KEY) else {
             return Some(widest);
         };
+        if let (Some(element), Self::Map(key, _)) = (multiset_of(text), &widest) {
+            let mut key = key.clone();
+            key.nullable = !element.ends_with(" NOT NULL");
+            return Some(Self::Multiset(key));
+        }
         Some(
             Self::parse_simple(text)
                 .filter(|exact| exact.to_arrow() == *field.data_type())
@@ -219,6 +224,11 @@ impl LogicalType {
     }
 }
 
+/// The element of `MULTISET<element>`.
+fn multiset_of(text: &str) -> Option<&str> {
+    text.strip_prefix("MULTISET<")?.strip_suffix('>')
+}
+
 fn map_type(key: &LogicalField, value: &LogicalField) -> DataType {
     let mut key_field = key.to_field("key");
     key_field.set_nullable(false);
@@ -233,7 +243,8 @@ impl LogicalField {
         let exact = LogicalType::from_arrow(&data_type).as_ref() == Some(&self.logical_type);
         let simple = LogicalType::parse_simple(&self.logical_type.to_string()).is_some();
         let field = Field::new(name, data_type, self.nullable);
-        if exact || !simple {
+        let is_multiset = matches!(self.logical_type, LogicalType::Multiset(_));
+        if exact || !(simple || is_multiset) {
             return field;
         }
         field.with_metadata([(TYPE_KEY.to_owned(), self.logical_type.to_string())].into())
@@ -301,6 +312,20 @@ impl fmt::Display for LogicalType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_multiset_is_told_from_a_map() {
+        for nullable in [true, false] {
+            let logical_type = LogicalType::Int;
+            let element = Box::new(LogicalField {
+                logical_type,
+                nullable,
+            });
+            let multiset = LogicalField::nullable(LogicalType::Multiset(element));
+            let field = multiset.to_field("m");
+            assert_eq!(LogicalField::from_field(&field), Some(multiset));
+        }
+    }
 
     #[test]
     fn types_survive_arrow() {

@@ -1,8 +1,9 @@
-//! The tables of aggregations: accumulators by group, distinct values, values under a MIN or MAX that may be taken back, and how far
+//! The tables of aggregations: accumulators by group, distinct values, values that aggregates keep, and how far
 //! event time had come. `weir-operators`' aggregate_store.rs and slices.rs write them.
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use weir_dataflow::agg::{Decomposition, Primitive, PrimitiveKind};
+use weir_dataflow::nested::is_nested;
 use weir_dataflow::{Error, Result};
 use weir_proto::v1::{self, StateEncoding};
 
@@ -12,7 +13,7 @@ use crate::describe::{Placed, constant, field, input_field, schema_of};
 const VALUE_VERSION: u8 = 1;
 const GROUPS: u32 = 0;
 const DISTINCT: u32 = 1;
-const MULTISETS: u32 = 2;
+const VALUES: u32 = 2;
 const PROGRESS: u32 = 3;
 
 /// What must stay the same: how time is cut.
@@ -190,9 +191,17 @@ impl<'a> Calls<'a> {
         for (number, primitive) in self.parts.primitives.iter().enumerate() {
             if self.is_multiset(primitive) {
                 tables.push(self.multiset(prefix, number, primitive)?);
+            } else if self.is_collection(primitive) {
+                tables.push(self.collection(prefix, number, primitive)?);
             }
         }
         Ok(tables)
+    }
+
+    /// Each value has a place of its own.
+    fn is_collection(&self, primitive: &Primitive) -> bool {
+        let picks = matches!(primitive.kind, PrimitiveKind::First | PrimitiveKind::Last);
+        primitive.kind.keeps_values() || (self.retracts && picks)
     }
 
     fn is_multiset(&self, primitive: &Primitive) -> bool {
@@ -202,7 +211,11 @@ impl<'a> Calls<'a> {
     fn groups(&self, prefix: &Prefix) -> Result<v1::StateTable> {
         let (mut columns, mut value) = (self.keyed_columns(prefix), vec![constant(VALUE_VERSION)]);
         for primitive in &self.parts.primitives {
-            if self.is_multiset(primitive) {
+            if self.is_multiset(primitive) || self.is_collection(primitive) {
+                continue;
+            }
+            if primitive.kind == PrimitiveKind::SquaredDistances {
+                self.squared_distances(primitive, &mut columns, &mut value)?;
                 continue;
             }
             let (column, encoding) = self.accumulator(primitive)?;
@@ -290,7 +303,58 @@ impl<'a> Calls<'a> {
         let mut key = self.entry_key(prefix, number);
         key.push(field(encoding, 1));
         let value = vec![constant(VALUE_VERSION), field(StateEncoding::Varint, 1)];
-        Ok(self.table(name, MULTISETS, prefix, (columns, key, value)))
+        Ok(self.table(name, VALUES, prefix, (columns, key, value)))
+    }
+
+    fn collection(
+        &self,
+        prefix: &Prefix,
+        number: usize,
+        primitive: &Primitive,
+    ) -> Result<v1::StateTable> {
+        let argument = self.argument(primitive)?.ok_or_else(|| {
+            Error::Config("an aggregate that keeps values has no argument".to_owned())
+        })?;
+        let mut columns = self.keyed_columns(prefix);
+        columns.push(Field::new("place", DataType::Int64, false));
+        columns.push(Field::new("rows", DataType::Int64, false));
+        columns.push(argument.clone().with_name("value").with_nullable(true));
+        let mut key = self.entry_key(prefix, number);
+        key.push(field(StateEncoding::Int64, 1));
+        let value = vec![
+            constant(VALUE_VERSION),
+            field(StateEncoding::Varint, 1),
+            field(StateEncoding::RowKey, 1),
+        ];
+        let name = self.name(primitive, Some(argument))?;
+        Ok(self.table(name, VALUES, prefix, (columns, key, value)))
+    }
+
+    /// Number of values, their mean, the sum of the squares of their distances from it.
+    fn squared_distances(
+        &self,
+        primitive: &Primitive,
+        columns: &mut Vec<Field>,
+        value: &mut Vec<v1::StateField>,
+    ) -> Result<()> {
+        let name = self.name(primitive, self.argument(primitive)?)?;
+        let parts = [
+            ("count", DataType::Int64, StateEncoding::Varint),
+            ("mean", DataType::Float64, StateEncoding::Float64),
+            ("squares", DataType::Float64, StateEncoding::Float64),
+        ];
+        for (part, data_type, encoding) in parts {
+            columns.push(Field::new(format!("{name} {part}"), data_type, false));
+            value.push(field(encoding, 1));
+        }
+        Ok(())
+    }
+
+    fn argument(&self, primitive: &Primitive) -> Result<Option<&Field>> {
+        primitive
+            .argument
+            .map(|column| input_field(self.input, column))
+            .transpose()
     }
 
     fn table(
@@ -325,10 +389,7 @@ impl<'a> Calls<'a> {
 
     /// Name, type and encoding of an accumulator.
     fn accumulator(&self, primitive: &Primitive) -> Result<(Field, StateEncoding)> {
-        let argument = primitive
-            .argument
-            .map(|column| input_field(self.input, column))
-            .transpose()?;
+        let argument = self.argument(primitive)?;
         let storage = primitive.storage_type(argument.map(Field::data_type))?;
         let picks = !matches!(primitive.kind, PrimitiveKind::Count | PrimitiveKind::Sum);
         let encoding = match (kept_as(&storage), picks) {
@@ -361,6 +422,11 @@ impl<'a> Calls<'a> {
             PrimitiveKind::Max => "MAX",
             PrimitiveKind::First => "FIRST_VALUE",
             PrimitiveKind::Last => "LAST_VALUE",
+            PrimitiveKind::SquaredDistances => "SQUARED_DISTANCES",
+            PrimitiveKind::List { nulls: true } => "ARRAY_AGG",
+            PrimitiveKind::List { nulls: false } => "ARRAY_AGG_IGNORE_NULLS",
+            PrimitiveKind::Bag { nulls: true } => "COLLECT_WITH_NULLS",
+            PrimitiveKind::Bag { nulls: false } => "COLLECT",
         };
         let distinct = if primitive.distinct { "DISTINCT " } else { "" };
         let argument = argument.map_or("*", |field| field.name());
@@ -385,6 +451,7 @@ fn kept_as(data_type: &DataType) -> Kept {
         DataType::Float32 | DataType::Float64 => Kept::Float,
         DataType::Decimal128(_, _) => Kept::Wide,
         DataType::Utf8 | DataType::Binary => Kept::Bytes,
+        nested if is_nested(nested) => Kept::Bytes,
         _ => Kept::Int,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayData, ArrayRef, BooleanArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::DataType;
-use weir_dataflow::{Error, Result};
+use weir_dataflow::{Error, Result, nested};
 use weir_proto::v1::StateEncoding;
 
 use crate::parts::{behind_length, broken_entry, varint};
@@ -128,6 +128,9 @@ impl Growing {
             }
             Self::Bytes(values) => {
                 let values = std::mem::take(values);
+                if nested::is_nested(data_type) {
+                    return nested::decode(values.iter().map(Option::as_deref), data_type);
+                }
                 let (mut offsets, mut bytes) = (vec![0i32], Vec::new());
                 for value in &values {
                     bytes.extend_from_slice(value.as_deref().unwrap_or_default());

@@ -5,6 +5,7 @@ mod array;
 mod call;
 mod cast;
 mod clock;
+mod collected;
 mod collection;
 mod conditional;
 mod format;
@@ -43,6 +44,7 @@ static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         array::functions(),
         cast::functions(),
         clock::functions(),
+        collected::functions(),
         collection::functions(),
         conditional::functions(),
         format::functions(),

@@ -6,6 +6,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use weir_dataflow::agg::PrimitiveKind;
 use weir_dataflow::{Error, Result};
 
+use super::collection::Collection;
+use super::distances::{self, Distances};
 use super::multiset::Multiset;
 use super::values::{
     Layout, Values, bytes_at, from_bytes, from_floats, from_ints, from_wide, some_nulls,
@@ -25,7 +27,12 @@ pub enum Column {
     Pick(Pick),
     /// MIN or MAX over an input that retracts.
     Multiset(Multiset),
+    SquaredDistances(Vec<Distances>, DataType),
+    Collection(Collection),
 }
+
+/// A changed entry of a column that keeps values: slot, the entry's name, and what is behind the version of its value (`None`: it is gone).
+pub type FrozenEntry = (u32, Vec<u8>, Option<Vec<u8>>);
 
 /// MIN, MAX, FIRST or LAST: keeps one of the values.
 pub struct Pick {
@@ -46,7 +53,7 @@ enum Store {
 pub type Weights<'a> = Option<&'a [i8]>;
 
 #[inline]
-fn each(slots: &[u32], weights: Weights<'_>, mut visit: impl FnMut(usize, usize, i8)) {
+pub(super) fn each(slots: &[u32], weights: Weights<'_>, mut visit: impl FnMut(usize, usize, i8)) {
     match weights {
         None => {
             for (row, slot) in slots.iter().enumerate() {
@@ -80,7 +87,7 @@ impl Column {
     /// Empty. `storage` is [`weir_dataflow::agg::Primitive::storage_type`]; `retracts`: rows may be taken back.
     ///
     /// # Errors
-    /// For FIRST and LAST where rows may be taken back.
+    /// If values of this type can't be kept.
     pub fn new(kind: PrimitiveKind, storage: &DataType, retracts: bool) -> Result<Self> {
         Ok(match (kind, Layout::of(storage)) {
             (PrimitiveKind::Count, _) => Self::Count(Vec::new()),
@@ -90,15 +97,11 @@ impl Column {
             (PrimitiveKind::Min | PrimitiveKind::Max, _) if retracts => {
                 Self::Multiset(Multiset::new(kind == PrimitiveKind::Max, storage.clone()))
             }
-            _ if retracts => {
-                let name = if kind == PrimitiveKind::First {
-                    "FIRST_VALUE"
-                } else {
-                    "LAST_VALUE"
-                };
-                return Err(Error::Config(format!(
-                    "{name} over an updating input is not supported yet"
-                )));
+            (PrimitiveKind::SquaredDistances, _) => {
+                Self::SquaredDistances(Vec::new(), storage.clone())
+            }
+            (kind, _) if retracts || kind.keeps_values() => {
+                Self::Collection(Collection::new(kind, storage)?)
             }
             (_, layout) => Self::Pick(Pick {
                 rule: kind,
@@ -122,6 +125,8 @@ impl Column {
             Self::SumWide(v, _) => v.resize(length, 0),
             Self::Pick(pick) => pick.grow(length),
             Self::Multiset(multiset) => multiset.grow(length),
+            Self::SquaredDistances(v, _) => v.resize(length, Distances::default()),
+            Self::Collection(collection) => collection.grow(length),
         }
     }
 
@@ -133,10 +138,12 @@ impl Column {
             Self::SumWide(v, _) => v[slot] = 0,
             Self::Pick(pick) => pick.seen[slot] = false,
             Self::Multiset(multiset) => multiset.reset(slot),
+            Self::SquaredDistances(v, _) => v[slot] = Distances::default(),
+            Self::Collection(collection) => collection.reset(slot),
         }
     }
 
-    /// Rows into their slots. `argument` is there for all but counts; its NULLs have weight 0.
+    /// Rows into their slots. `argument` is there for all but counts; its NULLs have weight 0, if they are no values.
     pub fn update(
         &mut self,
         slots: &[u32],
@@ -149,7 +156,19 @@ impl Column {
             });
             return Ok(());
         }
-        self.update_values(slots, weights, &Values::of(argument.ok_or_else(mismatch)?)?)
+        let argument = argument.ok_or_else(mismatch)?;
+        match self {
+            Self::Collection(collection) => collection.update(slots, weights, argument),
+            Self::SquaredDistances(groups, _) => {
+                let values = distances::floats(argument)?;
+                each(slots, weights, |row, slot, weight| match weight {
+                    1.. => groups[slot].add(values.value(row)),
+                    _ => groups[slot].take(values.value(row)),
+                });
+                Ok(())
+            }
+            _ => self.update_values(slots, weights, &Values::of(argument)?),
+        }
     }
 
     fn update_values(
@@ -197,6 +216,12 @@ impl Column {
                 each(slots, None, |row, slot, _| counts[slot] += values[row]);
                 Ok(())
             }
+            Self::Collection(collection) => collection.merge(slots, partial),
+            Self::SquaredDistances(groups, _) => {
+                let others = distances::scatter(partial)?;
+                each(slots, None, |row, slot, _| groups[slot].merge(others[row]));
+                Ok(())
+            }
             Self::SumWide(sums, _) if partial.null_count() > 0 => {
                 let Values::Wide(values) = Values::of(partial)? else {
                     return Err(mismatch());
@@ -217,6 +242,19 @@ impl Column {
         }
     }
 
+    /// What one slot has counted is another's, behind what that one has.
+    pub fn absorb(&mut self, from: u32, into: u32) -> Result<()> {
+        match self {
+            Self::Collection(collection) => collection.absorb(from as usize, into as usize),
+            Self::Multiset(multiset) => multiset.absorb(from as usize, into as usize),
+            _ => {
+                let partial = self.gather(&[from])?;
+                self.merge(&[into], &partial)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Accumulators of slots as a column of the storage type. NULL is what has not seen a value, and a decimal sum that overflowed.
     pub fn gather(&self, slots: &[u32]) -> Result<ArrayRef> {
         let at = slots.iter().map(|slot| *slot as usize);
@@ -234,6 +272,10 @@ impl Column {
             }
             Self::Pick(pick) => pick.gather(slots),
             Self::Multiset(multiset) => multiset.gather(slots),
+            Self::SquaredDistances(v, data_type) => {
+                distances::gather(at.map(|slot| v[slot]), data_type)
+            }
+            Self::Collection(collection) => collection.gather(slots),
         }
     }
 
@@ -244,7 +286,8 @@ impl Column {
             Self::SumFloat(v) => out.extend_from_slice(&v[slot].to_le_bytes()),
             Self::SumWide(v, _) => out.extend_from_slice(&v[slot].to_le_bytes()),
             Self::Pick(pick) => pick.encode(slot, out),
-            Self::Multiset(_) => {}
+            Self::SquaredDistances(v, _) => v[slot].encode(out),
+            Self::Multiset(_) | Self::Collection(_) => {}
         }
     }
 
@@ -255,7 +298,8 @@ impl Column {
             Self::SumFloat(v) => v[slot] = f64::from_le_bytes(reader.array()?),
             Self::SumWide(v, _) => v[slot] = i128::from_le_bytes(reader.array()?),
             Self::Pick(pick) => pick.decode(slot, reader)?,
-            Self::Multiset(_) => {}
+            Self::SquaredDistances(v, _) => v[slot] = Distances::decode(reader)?,
+            Self::Multiset(_) | Self::Collection(_) => {}
         }
         Ok(())
     }
@@ -268,6 +312,57 @@ impl Column {
             Self::SumWide(v, _) => v.capacity() * 16,
             Self::Pick(pick) => pick.memory(),
             Self::Multiset(multiset) => multiset.memory(),
+            Self::SquaredDistances(v, _) => v.capacity() * size_of::<Distances>(),
+            Self::Collection(collection) => collection.memory(),
+        }
+    }
+
+    /// Values are entries of their own in the state.
+    pub fn has_entries(&self) -> bool {
+        matches!(self, Self::Multiset(_) | Self::Collection(_))
+    }
+
+    /// Freezes the entries that changed. What was frozen before must be written.
+    pub fn freeze(&mut self) {
+        match self {
+            Self::Multiset(multiset) => multiset.freeze(),
+            Self::Collection(collection) => collection.freeze(),
+            _ => {}
+        }
+    }
+
+    /// A frozen entry is left.
+    pub fn is_frozen(&self) -> bool {
+        match self {
+            Self::Multiset(multiset) => multiset.is_frozen(),
+            Self::Collection(collection) => collection.is_frozen(),
+            _ => false,
+        }
+    }
+
+    /// At most `limit` frozen entries, as they were at the freeze.
+    pub fn take_frozen(&mut self, limit: usize) -> Vec<FrozenEntry> {
+        match self {
+            Self::Multiset(multiset) => {
+                let taken = multiset.take_frozen(limit).into_iter();
+                let encoded = taken.map(|(slot, item, count)| {
+                    let mut value = Vec::new();
+                    put_signed(count, &mut value);
+                    (slot, item, (count != 0).then_some(value))
+                });
+                encoded.collect()
+            }
+            Self::Collection(collection) => collection.take_frozen(limit),
+            _ => Vec::new(),
+        }
+    }
+
+    /// An entry of keyed state; `value` is behind the version. What is in memory is newer, and stays.
+    pub fn load_entry(&mut self, slot: u32, name: &[u8], value: &mut Reader<'_>) -> Result<()> {
+        match self {
+            Self::Multiset(multiset) => multiset.load(slot, name, value.signed()?),
+            Self::Collection(collection) => collection.load(slot, name, value),
+            _ => Ok(()),
         }
     }
 }

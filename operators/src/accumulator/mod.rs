@@ -1,7 +1,10 @@
 //! Accumulators in columns: a slot a group, a column a primitive. Batches are applied column by column; nothing is done row by row
 //! but in tight loops over one type.
 
+mod collected;
+mod collection;
 mod column;
+mod distances;
 mod distinct;
 mod multiset;
 mod plan;
@@ -220,10 +223,7 @@ impl Accumulators {
                     let argument = raw.to_array(&plan.sets[*set].data_type)?;
                     accumulators.update(slots, Some(&deltas[*variant]), Some(&argument))?;
                 }
-                _ => {
-                    let partial = accumulators.gather(&[from])?;
-                    accumulators.merge(&[into], &partial)?;
-                }
+                _ => accumulators.absorb(from, into)?,
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! In keyed state each value is an entry of its own, so that a change writes one value and not all of the group's.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::ArrayRef;
@@ -70,6 +71,13 @@ impl Multiset {
         }
     }
 
+    /// All values of one slot are those of another, too.
+    pub fn absorb(&mut self, from: usize, into: usize) {
+        for (item, count) in self.groups[from].clone() {
+            self.add_item(into, item, count);
+        }
+    }
+
     /// Adds a row's value `times` times (takes it away if negative).
     pub fn add(&mut self, slot: usize, values: &Values<'_>, row: usize, times: i64) {
         let item = match values {
@@ -78,6 +86,10 @@ impl Multiset {
             Values::Wide(values) => Item::Wide(values[row]),
             Values::Bytes { offsets, bytes } => Item::Bytes(bytes_at(offsets, bytes, row).into()),
         };
+        self.add_item(slot, item, times);
+    }
+
+    fn add_item(&mut self, slot: usize, item: Item, times: i64) {
         let entry = (slot as u32, item);
         let count = self.groups[slot].get(&entry.1).copied();
         self.thaw(&entry, count.unwrap_or_default());
@@ -178,10 +190,11 @@ impl Multiset {
         taken
     }
 
-    /// An entry of keyed state.
+    /// An entry of keyed state. What is in memory is newer, and stays.
     pub fn load(&mut self, slot: u32, item: &[u8], count: i64) -> Result<()> {
         let item = Item::from_bytes(Layout::of(&self.data_type), item)?;
-        if self.groups[slot as usize].insert(item, count).is_none() {
+        if let Entry::Vacant(new) = self.groups[slot as usize].entry(item) {
+            new.insert(count);
             self.items += 1;
         }
         Ok(())

@@ -50,6 +50,7 @@ pub struct AggregatePlan {
     pub row_count: Option<usize>,
     /// Columns of partial results in the input, a primitive each; there in the phase GLOBAL.
     pub partials: Option<Vec<usize>>,
+    has_entries: bool,
 }
 
 /// What a plan is made of.
@@ -86,6 +87,7 @@ impl AggregatePlan {
             retracts: from.retracts,
             row_count,
             partials: None,
+            has_entries: false,
         };
         if from.global {
             plan.read_partials(from.input)?;
@@ -93,7 +95,7 @@ impl AggregatePlan {
             plan.read_rows(from.input)?;
         }
         for (primitive, storage) in plan.parts.primitives.iter().zip(&plan.storages) {
-            Column::new(primitive.kind, storage, plan.retracts)?;
+            plan.has_entries |= Column::new(primitive.kind, storage, plan.retracts)?.has_entries();
         }
         Ok(plan)
     }
@@ -133,8 +135,9 @@ impl AggregatePlan {
                     "the FILTER column {filter} of an aggregate is not BOOLEAN"
                 )));
             }
+            let skips_nulls = !primitive.kind.counts_nulls();
             let selection = self.selection(Selection {
-                argument: primitive.argument,
+                argument: primitive.argument.filter(|_| skips_nulls),
                 filter: primitive.filter,
             });
             let weighing = match (primitive.distinct, primitive.argument, argument) {
@@ -185,6 +188,11 @@ impl AggregatePlan {
         primitives
             .map(|(primitive, storage)| Column::new(primitive.kind, storage, self.retracts))
             .collect()
+    }
+
+    /// Some accumulators keep values as entries of their own.
+    pub fn has_entries(&self) -> bool {
+        self.has_entries
     }
 
     /// Empty distinct sets.

@@ -8,6 +8,7 @@ use weir_dataflow::{Error, Result};
 
 use super::plan::AggregatePlan;
 use super::values::{Values, from_floats, from_ints, from_wide, some_nulls};
+use super::{collected, distances};
 
 /// Results of all calls out of partial results (one array a primitive).
 pub fn results(plan: &AggregatePlan, partials: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
@@ -22,6 +23,12 @@ pub fn results(plan: &AggregatePlan, partials: &[ArrayRef]) -> Result<Vec<ArrayR
                 combine(&partials[sum], &partials[count], output, false)
             }
             CallPlan::Avg { sum, count } => combine(&partials[sum], &partials[count], output, true),
+            CallPlan::List(list) => collected::array(&partials[list], output, false),
+            CallPlan::Values(bag) => collected::array(&partials[bag], output, true),
+            CallPlan::Multiset { bag, distinct } => {
+                collected::multiset(&partials[bag], output, distinct)
+            }
+            CallPlan::SquaredDistances(sum) => distances::results(&partials[sum], output),
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BooleanArray, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::*;
-use weir_dataflow::{Error, Result};
+use weir_dataflow::{Error, Result, nested};
 
 /// How values of a type are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ impl Layout {
             DataType::Float32 | DataType::Float64 => Self::Float,
             DataType::Decimal128(_, _) => Self::Wide,
             DataType::Utf8 | DataType::Binary => Self::Bytes,
+            other if nested::is_nested(other) => Self::Bytes,
             _ => Self::Int,
         }
     }
@@ -34,7 +35,11 @@ pub enum Values<'a> {
     Int(Cow<'a, [i64]>),
     Float(Cow<'a, [f64]>),
     Wide(&'a [i128]),
-    Bytes { offsets: &'a [i32], bytes: &'a [u8] },
+    /// Texts, bytes, and nested values in their encoding.
+    Bytes {
+        offsets: Cow<'a, [i32]>,
+        bytes: Cow<'a, [u8]>,
+    },
 }
 
 fn widen<T>(array: &ArrayRef) -> Cow<'_, [i64]>
@@ -99,15 +104,22 @@ impl<'a> Values<'a> {
             DataType::Utf8 => {
                 let text = array.as_string::<i32>();
                 Self::Bytes {
-                    offsets: text.value_offsets(),
-                    bytes: text.value_data(),
+                    offsets: Cow::Borrowed(text.value_offsets()),
+                    bytes: Cow::Borrowed(text.value_data()),
                 }
             }
             DataType::Binary => {
                 let binary = array.as_binary::<i32>();
                 Self::Bytes {
-                    offsets: binary.value_offsets(),
-                    bytes: binary.value_data(),
+                    offsets: Cow::Borrowed(binary.value_offsets()),
+                    bytes: Cow::Borrowed(binary.value_data()),
+                }
+            }
+            other if nested::is_nested(other) => {
+                let (offsets, bytes) = nested::encode(array)?;
+                Self::Bytes {
+                    offsets: Cow::Owned(offsets),
+                    bytes: Cow::Owned(bytes),
                 }
             }
             other => {
@@ -184,11 +196,14 @@ pub fn from_wide(
     fixed(data_type, values.len(), Buffer::from_vec(values), nulls)
 }
 
-/// A column of text or bytes.
+/// A column of text or bytes, or of nested values in their encoding.
 pub fn from_bytes<'a>(
     values: impl Iterator<Item = Option<&'a [u8]>>,
     data_type: &DataType,
 ) -> Result<ArrayRef> {
+    if nested::is_nested(data_type) {
+        return nested::decode(values, data_type);
+    }
     let (mut offsets, mut bytes, mut present) = (vec![0i32], Vec::new(), Vec::new());
     for value in values {
         present.push(value.is_some());

@@ -3,7 +3,8 @@
 //! State tables, all under the key group of the group's key. In front of every key stands the store's prefix: nothing, or the slice of time.
 //! * 0: key → version, accumulators;
 //! * 1: length of key, key, number of the distinct set, value → version, marks;
-//! * 2: length of key, key, number of the primitive, value → version, count (MIN and MAX of an input that retracts).
+//! * 2: length of key, key, number of the primitive, name of the value → version, value: of aggregates that keep values (MIN, MAX, FIRST_VALUE
+//!   and LAST_VALUE of an input that retracts: ARRAY_AGG and COLLECT of any).
 //!
 //! Changes are frozen at barriers and written while the stream goes on. When memory is used up they are written, too, and the working set is
 //! dropped; from then on a key that is not in memory is looked up, with one read a batch and table. As long as that has not happened, what is
@@ -21,7 +22,7 @@ use weir_dataflow::key::{EncodedKeys, KeyEncoder};
 use weir_dataflow::state::StateRange;
 use weir_dataflow::{Error, KeyedState, Result, StateTable, StateWrites};
 
-use crate::accumulator::{Accumulators, AggregatePlan, Column, Prepared};
+use crate::accumulator::{Accumulators, AggregatePlan, Prepared};
 use crate::codec::{Reader, put_bytes};
 use crate::dirty::DirtySet;
 use crate::key_table::KeyTable;
@@ -32,8 +33,8 @@ pub use save::FROZEN_ENTRIES;
 pub const GROUPS: StateTable = StateTable(0);
 /// Distinct values.
 pub const DISTINCT: StateTable = StateTable(1);
-/// Values under a MIN or MAX that may be taken back.
-pub const MULTISETS: StateTable = StateTable(2);
+/// Values that aggregates keep.
+pub const VALUES: StateTable = StateTable(2);
 
 /// Groups in memory.
 pub struct AggregateStore {
@@ -56,6 +57,8 @@ pub struct AggregateStore {
     complete: bool,
     /// Key groups in which something was written.
     stored: BTreeSet<KeyGroup>,
+    /// Of slots below this one all values are in memory.
+    complete_below: u32,
 }
 
 impl AggregateStore {
@@ -75,27 +78,23 @@ impl AggregateStore {
             dead: 0,
             complete: true,
             stored: BTreeSet::new(),
+            complete_below: 0,
         })
     }
 
     /// Reads the whole state if it fits in `budget` bytes; else it is read when it is needed. A start does not wait for the reading of what
     /// clearly does not fit. Only for a store without a prefix.
-    pub fn restore(
-        &mut self,
-        tables: &[StateTable],
-        budget: usize,
-        state: &mut dyn KeyedState,
-    ) -> Result<()> {
+    pub fn restore(&mut self, budget: usize, state: &mut dyn KeyedState) -> Result<()> {
         if state.stored_bytes() > budget as u64 {
             return self.spill();
         }
         let (mut fits, mut entries) = (true, 0usize);
-        for table in tables {
+        for table in self.tables() {
             if state.is_empty() || !fits {
                 break;
             }
-            state.scan(*table, &mut |_, key, value| {
-                self.load_entry(*table, key, value)?;
+            state.scan(table, &mut |_, key, value| {
+                self.load_entry(table, key, value)?;
                 entries += 1;
                 fits = !entries.is_multiple_of(1024) || self.memory() < budget;
                 Ok(fits)
@@ -161,7 +160,7 @@ impl AggregateStore {
         for (slot, value) in new.zip(found) {
             if let Some(value) = value {
                 self.load_slot(slot, &value)?;
-                self.load_multisets(slot, state)?;
+                self.load_values(slot, state)?;
             }
         }
         Ok(())
@@ -254,22 +253,22 @@ impl AggregateStore {
         Ok(())
     }
 
-    fn load_multisets(&mut self, slot: u32, state: &mut dyn KeyedState) -> Result<()> {
-        if !self.plan.retracts {
+    fn load_values(&mut self, slot: u32, state: &mut dyn KeyedState) -> Result<()> {
+        if !self.plan.has_entries() {
             return Ok(());
         }
         let group = self.group_of(slot);
         for number in 0..self.plan.storages.len() {
-            let prefix = self.entry_key(slot, number);
-            let Some(Column::Multiset(multiset)) = self.accumulators.columns_mut().get_mut(number)
-            else {
+            if !self.accumulators.columns()[number].has_entries() {
                 continue;
-            };
-            state.scan_group(MULTISETS, group, Some(&prefix), &mut |_, key, value| {
-                let Some(item) = key.strip_prefix(prefix.as_slice()) else {
+            }
+            let prefix = self.entry_key(slot, number);
+            let column = &mut self.accumulators.columns_mut()[number];
+            state.scan_group(VALUES, group, Some(&prefix), &mut |_, key, value| {
+                let Some(name) = key.strip_prefix(prefix.as_slice()) else {
                     return Ok(false);
                 };
-                multiset.load(slot, item, Reader::new(value)?.signed()?)?;
+                column.load_entry(slot, name, &mut Reader::new(value)?)?;
                 Ok(true)
             })?;
         }
@@ -335,10 +334,10 @@ impl AggregateStore {
             if let Some(set) = self.accumulators.sets_mut().get_mut(number) {
                 set.load(slot, entry.0, &mut value)?;
             }
-        } else if let Some(Column::Multiset(multiset)) =
-            self.accumulators.columns_mut().get_mut(number)
+        } else if slot >= self.complete_below
+            && let Some(column) = self.accumulators.columns_mut().get_mut(number)
         {
-            multiset.load(slot, entry.0, value.signed()?)?;
+            column.load_entry(slot, entry.0, &mut value)?;
         }
         Ok(())
     }
@@ -349,24 +348,25 @@ impl AggregateStore {
         self.stored.extend(groups);
     }
 
-    /// Reads what is in the state only, except for what may be taken back.
+    /// The tables that entries of this store may be in; a group comes before what belongs to it.
+    pub fn tables(&self) -> Vec<StateTable> {
+        tables(&self.plan)
+    }
+
+    /// Reads what is in the state only.
     pub fn load_rest(&mut self, state: &mut dyn KeyedState) -> Result<()> {
         if self.complete {
             return Ok(());
         }
         let prefix = self.prefix.clone();
-        let tables: &[StateTable] = if self.plan.sets.is_empty() {
-            &[GROUPS]
-        } else {
-            &[GROUPS, DISTINCT]
-        };
-        for table in tables {
+        self.complete_below = self.keys.len() as u32;
+        for table in self.tables() {
             for group in self.stored.clone() {
-                state.scan_group(*table, group, Some(&prefix), &mut |_, key, value| {
+                state.scan_group(table, group, Some(&prefix), &mut |_, key, value| {
                     let Some(entry) = key.strip_prefix(prefix.as_slice()) else {
                         return Ok(false);
                     };
-                    self.load_entry(*table, entry, value)?;
+                    self.load_entry(table, entry, value)?;
                     Ok(true)
                 })?;
             }
@@ -377,10 +377,7 @@ impl AggregateStore {
 
     /// Adds the deletion of all of this store's entries to `writes`. Only for a store with a prefix.
     pub fn delete(&self, writes: &mut StateWrites) {
-        for table in [GROUPS, DISTINCT] {
-            if table == DISTINCT && self.plan.sets.is_empty() {
-                continue;
-            }
+        for table in self.tables() {
             writes
                 .deleted_ranges
                 .extend(self.stored.iter().map(|group| StateRange {
@@ -403,7 +400,7 @@ impl AggregateStore {
         self.keys.clear();
         self.accumulators = Accumulators::new(&self.plan)?;
         (self.alive, self.fresh, self.dirty) = Default::default();
-        self.dead = 0;
+        (self.dead, self.complete_below) = (0, 0);
         Ok(())
     }
 
@@ -435,6 +432,16 @@ impl AggregateStore {
     pub fn is_full(&self) -> bool {
         self.keys.is_full()
     }
+}
+
+/// The tables that entries of an aggregation may be in; a group comes before what belongs to it.
+pub fn tables(plan: &AggregatePlan) -> Vec<StateTable> {
+    let distinct = (!plan.sets.is_empty()).then_some(DISTINCT);
+    let values = plan.has_entries().then_some(VALUES);
+    [Some(GROUPS), distinct, values]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The first key behind all keys with this prefix; `None` if there is none.

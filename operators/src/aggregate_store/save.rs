@@ -2,9 +2,9 @@
 
 use weir_dataflow::{KeyedState, Result, StateWrites};
 
-use super::{AggregateStore, DISTINCT, GROUPS, MULTISETS};
+use super::{AggregateStore, DISTINCT, GROUPS, VALUES};
 use crate::accumulator::{Column, NO_ENTRY, Prepared};
-use crate::codec::{VERSION, put_signed};
+use crate::codec::VERSION;
 
 /// Entries that one call of an operator's `write_frozen` writes: about a millisecond's work. Tests take many parts for few rows.
 pub const FROZEN_ENTRIES: usize = if cfg!(test) { 4 } else { 1024 };
@@ -19,9 +19,7 @@ impl AggregateStore {
             set.freeze();
         }
         for column in self.accumulators.columns_mut() {
-            if let Column::Multiset(multiset) = column {
-                multiset.freeze();
-            }
+            column.freeze();
         }
     }
 
@@ -30,12 +28,13 @@ impl AggregateStore {
         !self.thawed.is_empty()
             || self.dirty.is_frozen()
             || self.accumulators.sets().iter().any(|set| set.is_frozen())
-            || self.frozen_multiset().is_some()
+            || self.frozen_column().is_some()
     }
 
-    fn frozen_multiset(&self) -> Option<usize> {
-        let frozen = |column: &Column| matches!(column, Column::Multiset(set) if set.is_frozen());
-        self.accumulators.columns().iter().position(frozen)
+    /// A column with frozen entries.
+    fn frozen_column(&self) -> Option<usize> {
+        let mut columns = self.accumulators.columns().iter();
+        columns.position(Column::is_frozen)
     }
 
     /// Writes about `limit` of the frozen entries; `true` if more are left.
@@ -46,8 +45,8 @@ impl AggregateStore {
             self.take_groups(limit, &mut writes);
         } else if let Some(number) = sets.iter().position(|set| set.is_frozen()) {
             self.take_distinct(number, limit, &mut writes);
-        } else if let Some(number) = self.frozen_multiset() {
-            self.take_multiset(number, limit, &mut writes);
+        } else if let Some(number) = self.frozen_column() {
+            self.take_entries(number, limit, &mut writes);
         }
         state.write_behind(writes)?;
         Ok(self.is_frozen())
@@ -130,20 +129,20 @@ impl AggregateStore {
         }
     }
 
-    fn take_multiset(&mut self, number: usize, limit: usize, writes: &mut StateWrites) {
-        let taken = match self.accumulators.columns_mut().get_mut(number) {
-            Some(Column::Multiset(multiset)) => multiset.take_frozen(limit),
-            _ => return,
+    fn take_entries(&mut self, number: usize, limit: usize, writes: &mut StateWrites) {
+        let Some(column) = self.accumulators.columns_mut().get_mut(number) else {
+            return;
         };
-        for (slot, item, count) in taken {
+        for (slot, name, entry) in column.take_frozen(limit) {
             let mut key = self.entry_key(slot, number);
-            key.extend_from_slice(&item);
-            if count == 0 {
-                writes.delete(MULTISETS, self.group_of(slot), key);
-            } else {
-                let mut value = vec![VERSION];
-                put_signed(count, &mut value);
-                writes.put(MULTISETS, self.group_of(slot), key, value);
+            key.extend_from_slice(&name);
+            let group = self.group_of(slot);
+            match entry {
+                None => writes.delete(VALUES, group, key),
+                Some(entry) => {
+                    self.stored.insert(group);
+                    writes.put(VALUES, group, key, [&[VERSION], entry.as_slice()].concat());
+                }
             }
         }
     }

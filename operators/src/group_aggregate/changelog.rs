@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{and, interleave, take};
 use arrow::datatypes::SchemaRef;
-use weir_dataflow::{Batch, Result, RowKind};
+use weir_dataflow::{Batch, Result, RowKind, nested};
 
 /// The groups of a batch, in the order of their first rows.
 pub struct Touched {
@@ -62,7 +62,7 @@ impl Touched {
     fn unchanged(&self) -> Result<Option<BooleanArray>> {
         let mut all: Option<BooleanArray> = None;
         for (before, after) in self.before.iter().zip(&self.after) {
-            let same = not_distinct(before, after)?;
+            let same = same_values(before, after)?;
             all = Some(match all {
                 None => same,
                 Some(all) => and(&all, &same)?,
@@ -70,4 +70,19 @@ impl Touched {
         }
         Ok(all)
     }
+}
+
+/// Row by row: the values are the same, or both are NULL.
+fn same_values(before: &ArrayRef, after: &ArrayRef) -> Result<BooleanArray> {
+    if !nested::is_nested(before.data_type()) {
+        return Ok(not_distinct(before, after)?);
+    }
+    let (before_ends, before_bytes) = nested::encode(before)?;
+    let (after_ends, after_bytes) = nested::encode(after)?;
+    let value = |ends: &[i32], row: usize| ends[row] as usize..ends[row + 1] as usize;
+    let same = |row: usize| {
+        before.is_valid(row) == after.is_valid(row)
+            && before_bytes[value(&before_ends, row)] == after_bytes[value(&after_ends, row)]
+    };
+    Ok((0..before.len()).map(|row| Some(same(row))).collect())
 }

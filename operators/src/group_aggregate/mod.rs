@@ -17,7 +17,7 @@ use weir_proto::v1;
 use weir_proto::v1::window_aggregate::Phase;
 
 use crate::accumulator::{AggregatePlan, PlanInput, results};
-use crate::aggregate_store::{AggregateStore, DISTINCT, FROZEN_ENTRIES, GROUPS, MULTISETS};
+use crate::aggregate_store::{AggregateStore, FROZEN_ENTRIES};
 use crate::fingerprint;
 use changelog::Touched;
 
@@ -125,11 +125,7 @@ impl Operator for GroupAggregateOperator {
             AggregateStore::new(Arc::new(plan), context.info.max_parallelism, Vec::new())?;
         if phase != Phase::Local {
             fingerprint::check(&context, &fingerprint)?;
-            store.restore(
-                &[GROUPS, DISTINCT, MULTISETS],
-                context.memory_bytes / 2,
-                state,
-            )?;
+            store.restore(context.memory_bytes / 2, state)?;
         }
         self.open = Some(Open {
             store,

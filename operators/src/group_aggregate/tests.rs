@@ -188,7 +188,6 @@ fn what_can_not_be_done_is_refused_by_name() {
         ..spec(&["COUNT"], false)
     };
     assert!(refused(&ttl).contains("table.exec.state.ttl"));
-    assert!(refused(&spec(&["FIRST_VALUE 1"], true)).contains("FIRST_VALUE"));
     assert!(refused(&spec(&["MEDIAN 1"], false)).contains("MEDIAN"));
     assert!(refused(&spec(&["COUNT ?1"], false)).contains("BOOLEAN"));
 }
@@ -384,6 +383,89 @@ fn a_barrier_writes_no_more_for_more_keys() {
     assert!(parts > 9000 / FROZEN_ENTRIES, "{parts}");
 }
 
+const COLLECTING: [&str; 6] = [
+    "ARRAY_AGG 1",
+    "ARRAY_AGG DISTINCT 1",
+    "$ARRAY_AGG_IGNORE_NULLS 1",
+    "FIRST_VALUE 1",
+    "LAST_VALUE 1",
+    "COUNT",
+];
+
+/// Values in the order in which they came; what is taken back is the first of its like, of distinct ones the last.
+fn naive_collection(values: &[Option<i64>], first_ones: &[Option<i64>]) -> String {
+    let shown = |values: &mut dyn Iterator<Item = Option<i64>>| {
+        let cells = values.map(|value| value.map_or("null".to_owned(), |v| v.to_string()));
+        let cells: Vec<String> = cells.collect();
+        match cells.is_empty() {
+            true => "null".to_owned(),
+            false => format!("[{}]", cells.join(", ")),
+        }
+    };
+    let present: Vec<i64> = values.iter().copied().flatten().collect();
+    let one = |value: Option<&i64>| value.map_or("null".to_owned(), i64::to_string);
+    [
+        shown(&mut values.iter().copied()),
+        shown(&mut first_ones.iter().copied()),
+        shown(&mut present.iter().copied().map(Some)),
+        one(present.first()),
+        one(present.last()),
+        values.len().to_string(),
+    ]
+    .join(" ")
+}
+
+/// What a group has: its values, and each of them once.
+type Collected = (Vec<Option<i64>>, Vec<Option<i64>>);
+
+fn check_collected(batches: Vec<Vec<(i64, Option<i64>, bool)>>, memory_bytes: usize) {
+    let spec = spec(&COLLECTING, true);
+    let create = || Box::new(GroupAggregateOperator::new(&spec).unwrap()) as Box<dyn Operator>;
+    let mut cluster = Cluster {
+        input: input(),
+        output: output(&spec),
+        keys: vec![0],
+        memory_bytes,
+        create: &create,
+        subtasks: Vec::new(),
+    };
+    cluster.start(1, None);
+    let mut groups: BTreeMap<i64, Collected> = BTreeMap::new();
+    let mut table = BTreeMap::new();
+    for (number, rows) in batches.into_iter().enumerate() {
+        let mut lines = Vec::new();
+        for (key, value, remove) in rows {
+            let (values, once) = groups.entry(key).or_default();
+            let known = values.iter().position(|known| *known == value);
+            let kind = match known.filter(|_| remove) {
+                Some(place) => {
+                    values.remove(place);
+                    "-D"
+                }
+                None => {
+                    values.push(value);
+                    "+I"
+                }
+            };
+            match (values.contains(&value), once.contains(&value)) {
+                (true, false) => once.push(value),
+                (false, true) => once.retain(|known| *known != value),
+                _ => {}
+            }
+            let value = value.map_or("null".to_owned(), |value| value.to_string());
+            lines.push(format!("{kind} {key} {value} x true 0"));
+        }
+        cluster.push(&batch(&input(), &lines.join("\n")).unwrap());
+        play(&mut table, cluster.rows());
+        groups.retain(|_, (values, _)| !values.is_empty());
+        let expected = groups
+            .iter()
+            .map(|(key, (values, once))| (key.to_string(), naive_collection(values, once)));
+        assert_eq!(table, expected.collect::<BTreeMap<_, _>>());
+        cluster.restart([3, 2, 1][number % 3]);
+    }
+}
+
 /// Batches; retractions are of rows before them that are still there.
 fn changelog(batches: Vec<Vec<(Row, bool)>>, retracts: bool) -> Vec<Batch> {
     let mut live: Vec<Row> = Vec::new();
@@ -412,7 +494,8 @@ proptest! {
         retracts: bool,
         spills: bool,
     ) {
-        let spec = spec(&AGGREGATES, retracts);
+        let collecting = ["COLLECT 2", "ARRAY_AGG 1", "$SQUARED_DISTANCES 1", "LAST_VALUE 4"];
+        let spec = spec(&[&AGGREGATES[..], &collecting].concat(), retracts);
         let open = || {
             let mut context = weir_dataflow::testing::open_context(vec![input()], output(&spec), 0, 1);
             context.memory_bytes = if spills { 1 } else { 64 << 20 };
@@ -423,6 +506,17 @@ proptest! {
         let mut before: Vec<_> = batches.map(|batch| rows_in(0, batch)).collect();
         let behind = before.split_off(barrier.min(before.len()));
         assert_frozen(&open, &before, &behind);
+    }
+
+    #[test]
+    fn collected_values_are_those_that_are_there(
+        batches in prop::collection::vec(
+            prop::collection::vec((0i64..3, prop::option::weighted(0.8, 0i64..4), any::<bool>()), 1..12),
+            1..8,
+        ),
+        spills: bool,
+    ) {
+        check_collected(batches, if spills { 1 } else { 64 << 20 });
     }
 
     #[test]

@@ -23,7 +23,7 @@ use weir_dataflow::{
 };
 use weir_proto::v1;
 
-use crate::aggregate_store::{DISTINCT, FROZEN_ENTRIES, GROUPS};
+use crate::aggregate_store::FROZEN_ENTRIES;
 use crate::fingerprint;
 use crate::time_buffer::TimeBuffer;
 use crate::window::millis;
@@ -295,7 +295,7 @@ impl Frames {
 
     fn restore(&mut self, budget: usize, state: &mut dyn KeyedState) -> Result<()> {
         match self {
-            Self::Running(running) => running.store.restore(&[GROUPS, DISTINCT], budget, state),
+            Self::Running(running) => running.store.restore(budget, state),
             Self::Bounded(bounded) => bounded.past.restore(budget, state),
         }
     }

@@ -23,7 +23,7 @@ use weir_proto::v1;
 use weir_proto::v1::window_aggregate::Phase;
 
 use crate::accumulator::{AggregatePlan, PlanInput, results};
-use crate::aggregate_store::{AggregateStore, DISTINCT, FROZEN_ENTRIES, GROUPS};
+use crate::aggregate_store::{AggregateStore, FROZEN_ENTRIES, GROUPS};
 use crate::fingerprint;
 use crate::window_aggregate::{emit, millis};
 use sessions::{Placed, Session, Sessions};
@@ -148,7 +148,7 @@ impl Operator for SessionAggregateOperator {
         let mut sessions = Sessions::new(gap_ms);
         find(&mut sessions, &new_store, gap_ms, state)?;
         let mut store = new_store()?;
-        store.restore(&[GROUPS, DISTINCT], context.memory_bytes / 2, state)?;
+        store.restore(context.memory_bytes / 2, state)?;
         let labels = [
             ("job", context.info.job.to_string()),
             ("operator", context.info.name.to_string()),

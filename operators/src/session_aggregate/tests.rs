@@ -138,7 +138,7 @@ fn what_is_frozen_is_as_it_was_at_the_barrier() {
 }
 
 /// All sessions by the definition.
-fn model(all: &[(i64, i64, i64)], distinct: bool) -> Vec<String> {
+fn model(all: &[(i64, i64, i64)]) -> Vec<String> {
     let mut by_key: BTreeMap<i64, Vec<(i64, i64)>> = BTreeMap::new();
     for (k, t, v) in all {
         by_key.entry(*k).or_default().push((*t, *v));
@@ -152,11 +152,7 @@ fn model(all: &[(i64, i64, i64)], distinct: bool) -> Vec<String> {
                 "{k} {} {} {}",
                 session.len(),
                 session.iter().map(|row| row.1).sum::<i64>(),
-                if distinct {
-                    values.len()
-                } else {
-                    session.len()
-                }
+                values.len()
             ));
         }
     }
@@ -171,12 +167,7 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec((0i64..3, 0i64..60, 0i64..4), 1..8), 1..8),
         memory in prop::sample::select(vec![usize::MAX, 1]),
     ) {
-        let mut spec = spec();
-        // The planner refuses DISTINCT for sessions: sets of values that are in the state only are not merged.
-        let distinct = memory > 1;
-        if !distinct {
-            spec.aggregates = calls(&["COUNT", "SUM 2", "COUNT 2"]);
-        }
+        let spec = spec();
         let mut cluster = Cluster {
             input: input(),
             output: output(),
@@ -204,6 +195,6 @@ proptest! {
             .map(|line| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" "))
             .collect();
         out.sort();
-        prop_assert_eq!(out, model(&all, distinct));
+        prop_assert_eq!(out, model(&all));
     }
 }

@@ -12,7 +12,7 @@ use weir_dataflow::{KeyedState, Result, StateTable, StateWrites};
 
 use super::slicing::{Slicing, Span};
 use crate::accumulator::{Accumulators, AggregatePlan};
-use crate::aggregate_store::{AggregateStore, DISTINCT, GROUPS};
+use crate::aggregate_store::{AggregateStore, GROUPS, tables};
 use crate::codec::{Reader, VERSION, put_signed};
 use crate::key_table::KeyTable;
 
@@ -352,7 +352,7 @@ impl Slices {
     /// `false` if there is too much.
     fn load(&mut self, budget: usize, state: &mut dyn KeyedState) -> Result<bool> {
         let (mut fits, mut entries) = (true, 0usize);
-        for table in [GROUPS, DISTINCT] {
+        for table in tables(&self.plan) {
             if !fits {
                 break;
             }

@@ -7,6 +7,7 @@ use sqlparser::ast::{
     FunctionArguments, TrimWhereField,
 };
 
+use super::composite::{self, Composite, Part, Place};
 use super::expr::{
     AggregateCall, Analyzer, check_condition, coerce, escape, literal_expr, text, unsupported,
 };
@@ -199,7 +200,7 @@ fn call(analyzer: &mut Analyzer<'_>, function: &Function, whole: &ast::Expr) -> 
     if !function.within_group.is_empty() {
         return Err(SqlError::unsupported("WITHIN GROUP").at(whole));
     }
-    if function.null_treatment.is_some() {
+    if function.null_treatment.is_some() && !name.eq_ignore_ascii_case("ARRAY_AGG") {
         return Err(SqlError::unsupported("IGNORE NULLS").at(whole));
     }
     if over::needs_over(&name) {
@@ -262,17 +263,76 @@ fn aggregate_call(
     };
     // Arguments and filter can't hold an aggregate: the collector is out of the way while they are read.
     let clause = std::mem::replace(&mut analyzer.clause, "an aggregate");
-    let call = read_aggregate(analyzer, name, function, whole);
+    let read = match composite::COMPOSITE.contains(&name) {
+        true => read_composite(analyzer, name, function, whole),
+        false => read_aggregate(analyzer, name, function, whole).map(|call| (vec![call], None)),
+    };
     analyzer.clause = clause;
-    let call = call.map(|call| {
-        let known = aggregates.iter().position(|other| *other == call);
-        known.unwrap_or_else(|| {
-            aggregates.push(call);
-            aggregates.len() - 1
-        })
+    let read = read.map(|(calls, result)| {
+        let places = calls.into_iter().map(|call| {
+            let known = aggregates.iter().position(|other| *other == call);
+            known.unwrap_or_else(|| {
+                aggregates.push(call);
+                aggregates.len() - 1
+            })
+        });
+        (places.collect::<Vec<_>>(), result)
     });
     analyzer.aggregates = Some(aggregates);
-    Ok(input_ref(analyzer.scope.columns.len() + call?))
+    let (places, result) = read?;
+    let width = analyzer.scope.columns.len();
+    let mut results: Vec<Expr> = places.iter().map(|call| input_ref(width + call)).collect();
+    match result {
+        Some(composite) => (composite.result)(&results).map_err(|error| error.at(whole)),
+        None => Ok(results.swap_remove(0)),
+    }
+}
+
+/// A call of a function that is made of others.
+fn read_composite(
+    analyzer: &mut Analyzer<'_>,
+    name: &'static str,
+    function: &Function,
+    whole: &ast::Expr,
+) -> Result<(Vec<AggregateCall>, Option<Composite>)> {
+    let arguments = composite::arguments(name, function).map_err(|error| error.at(whole))?;
+    let typed = arguments
+        .expressions
+        .iter()
+        .map(|expr| analyzer.typed(expr));
+    let typed = typed.collect::<Result<Vec<_>>>()?;
+    let filter = read_filter(analyzer, function)?;
+    let composite = composite::compose(name, typed, arguments.ignores_nulls, Place::Grouped)
+        .map_err(|error| error.at(whole))?;
+    let mut calls = Vec::with_capacity(composite.parts.len());
+    for part in &composite.parts {
+        let (argument, field) = analyzer
+            .coerced(part.argument.clone())
+            .map_err(|error| error.at(whole))?;
+        let part = Part {
+            function: part.function,
+            argument,
+        };
+        let call = composite::grouped_call(&part, field, is_distinct(function), filter.as_ref());
+        aggregate::result_type(call.function, &call.argument_types, false)
+            .map_err(|error| error.at(whole))?;
+        calls.push(call);
+    }
+    Ok((calls, Some(composite)))
+}
+
+fn is_distinct(function: &Function) -> bool {
+    matches!(&function.args, FunctionArguments::List(list)
+        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
+}
+
+fn read_filter(analyzer: &mut Analyzer<'_>, function: &Function) -> Result<Option<Expr>> {
+    let Some(filter) = &function.filter else {
+        return Ok(None);
+    };
+    let (typed, field) = analyzer.typed(filter)?;
+    check_condition("FILTER", &field).map_err(|error| error.at(filter.as_ref()))?;
+    Ok(Some(typed))
 }
 
 fn read_aggregate(
@@ -287,7 +347,7 @@ fn read_aggregate(
     if !list.clauses.is_empty() {
         return Err(unsupported(whole));
     }
-    let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+    let distinct = is_distinct(function);
     let mut arguments = Vec::new();
     let mut argument_types = Vec::new();
     for argument in &list.args {
@@ -308,14 +368,7 @@ fn read_aggregate(
         arguments.clear();
         argument_types.clear();
     }
-    let filter = match &function.filter {
-        None => None,
-        Some(filter) => {
-            let (typed, field) = analyzer.typed(filter)?;
-            check_condition("FILTER", &field).map_err(|error| error.at(filter.as_ref()))?;
-            Some(typed)
-        }
-    };
+    let filter = read_filter(analyzer, function)?;
     Ok(AggregateCall {
         function: name,
         arguments,

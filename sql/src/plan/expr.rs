@@ -77,6 +77,11 @@ impl<'a> Analyzer<'a> {
         coerce(raw, &self.schema).map_err(|error| self.locate(expr, error))
     }
 
+    /// A raw expression over the scope with Flink's coercions, and its type.
+    pub fn coerced(&self, raw: Expr) -> Result<(Expr, LogicalField)> {
+        coerce(raw, &self.schema)
+    }
+
     /// A condition: like [`Self::typed`], and BOOLEAN.
     pub fn condition(&mut self, expr: &ast::Expr) -> Result<Expr> {
         let (typed, field) = self.typed(expr)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_expr::{BinaryExpr, Expr, Operator};
 use weir_dataflow::key::KeyEncoder;
+use weir_dataflow::nested::is_nested;
 use weir_proto::v1::JoinKind;
 
 use super::call::is_true;
@@ -127,7 +128,9 @@ fn equality(condition: &Expr, ours: &Rel, theirs: &Rel) -> Result<Option<Key>> {
         (a, b) => a == b,
     };
     let both = Schema::new(vec![ours, theirs]);
-    if !alike || KeyEncoder::new(&both, &[0, 1]).is_err() {
+    // Nested values are compared as expressions compare them.
+    let nested = is_nested(both.field(0).data_type());
+    if !alike || nested || KeyEncoder::new(&both, &[0, 1]).is_err() {
         return Ok(None);
     }
     Ok(Some(Key {

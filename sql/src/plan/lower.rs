@@ -361,12 +361,6 @@ impl Lowering {
         window: &WindowSource,
         (keys, aggregates, properties): (&[usize], &[Aggregate], &[WindowProperty]),
     ) -> Result<Node> {
-        let is_session = matches!(window, WindowSource::Assign(window) if window.kind == v1::WindowKind::Session);
-        if is_session && aggregates.iter().any(|call| call.distinct) {
-            return Err(SqlError::unsupported(
-                "a DISTINCT aggregate over SESSION windows",
-            ));
-        }
         let mut inputs = self.lower(input)?;
         let mut aggregate = v1::WindowAggregate {
             key_columns: encode::indexes(keys),

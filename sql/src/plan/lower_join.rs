@@ -1,13 +1,12 @@
 //! Joins become operators behind exchanges by the join keys; UNNEST stays where its input is.
 
-use weir_dataflow::key::KeyEncoder;
 use weir_dataflow::types::LogicalType;
 use weir_proto::v1::{self, operator::Kind};
 
 use super::encode;
 use super::lower::{Input, Lowering, Node, exchange};
-use super::rel::{Column, Join, JoinShape, Rel, Unnest, row_schema};
-use crate::error::{Result, SqlError};
+use super::rel::{Column, Join, JoinShape, Rel, Unnest};
+use crate::error::Result;
 
 impl Lowering {
     /// The operator of a join.
@@ -54,8 +53,6 @@ impl Lowering {
                 (Kind::WindowJoin(spec), "WindowJoin")
             }
             JoinShape::Regular => {
-                check_columns(&join.left)?;
-                check_columns(&join.right)?;
                 let spec = v1::Join {
                     kind: join.kind.into(),
                     left_keys,
@@ -114,20 +111,4 @@ fn detail(join: &Join) -> String {
         join.kind.as_str_name().trim_start_matches("JOIN_KIND_"),
         equalities.collect::<Vec<_>>().join(" AND ")
     )
-}
-
-/// Rows are kept as keys are encoded, which nested types can't be.
-fn check_columns(rel: &Rel) -> Result<()> {
-    let nested = rel.columns.iter().find(|column| {
-        let schema = row_schema(std::slice::from_ref(*column));
-        KeyEncoder::new(&schema, &[0]).is_err()
-    });
-    match nested {
-        Some(column) => Err(SqlError::unsupported(format!(
-            "column '{}' of type {} in a join that keeps it",
-            column.name, column.field.logical_type
-        ))
-        .hint("select its fields, or what is needed of them, before the join")),
-        None => Ok(()),
-    }
 }

@@ -6,6 +6,7 @@
 mod advice;
 mod aggregate;
 mod call;
+mod composite;
 mod describe;
 mod encode;
 mod error;

@@ -17,6 +17,7 @@ use sqlparser::tokenizer::Location;
 use weir_dataflow::types::{LogicalField, LogicalType};
 use weir_proto::v1;
 
+use super::composite::{self, COMPOSITE, Composite, Place};
 use super::expr::{Analyzer, column};
 use super::rel::{
     Aggregate, Column, Frame, FrameBound, FrameUnits, Over, OverCall, Rel, RelOp, RelRef, SortKey,
@@ -106,18 +107,29 @@ pub(super) fn collect(
     };
     // The collector is out of the way meanwhile: a call with OVER holds no other.
     let clause = std::mem::replace(&mut analyzer.clause, "a call with OVER");
-    let call = resolve(window, &overs.named)
+    let read = resolve(window, &overs.named)
         .and_then(|spec| read(analyzer, name, function, &spec))
-        .map(|call| {
-            let known = overs.calls.iter().position(|(known, _)| *known == call);
-            known.unwrap_or_else(|| {
-                overs.calls.push((call, function.span().start));
-                overs.calls.len() - 1
-            })
+        .map(|(calls, composite)| {
+            let places = calls.into_iter().map(|call| {
+                let known = overs.calls.iter().position(|(known, _)| *known == call);
+                known.unwrap_or_else(|| {
+                    overs.calls.push((call, function.span().start));
+                    overs.calls.len() - 1
+                })
+            });
+            (places.collect::<Vec<_>>(), composite)
         });
     analyzer.clause = clause;
     analyzer.overs = Some(overs);
-    call.map(|call| Expr::Column(DfColumn::new_unqualified(placeholder(call))))
+    let (places, composite) = read?;
+    let columns = places
+        .into_iter()
+        .map(|call| Expr::Column(DfColumn::new_unqualified(placeholder(call))));
+    let mut results: Vec<Expr> = columns.collect();
+    match composite {
+        Some(composite) => (composite.result)(&results),
+        None => Ok(results.swap_remove(0)),
+    }
 }
 
 fn placeholder(call: usize) -> String {
@@ -175,7 +187,7 @@ fn read(
     name: &str,
     function: &Function,
     spec: &WindowSpec,
-) -> Result<Call> {
+) -> Result<(Vec<Call>, Option<Composite>)> {
     let only = |names: &[&'static str]| {
         let mut names = names.iter();
         names
@@ -194,6 +206,9 @@ fn read(
         return Err(SqlError::new("a call with OVER takes no FILTER")
             .at(filter.as_ref())
             .hint("use CASE in its argument"));
+    }
+    if let Some(name) = COMPOSITE.iter().find(|name| **name == function_name) {
+        return read_composite(analyzer, name, function, spec);
     }
     if function.null_treatment.is_some() || !function.within_group.is_empty() {
         return Err(SqlError::unsupported(format!("{function}")));
@@ -218,14 +233,42 @@ fn read(
         "LAG" | "LEAD" => take_offset(function_name, &mut arguments)?,
         _ => 0,
     };
-    Ok(Call {
+    let call = Call {
         function: function_name,
         arguments,
         offset,
         distinct: list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
             && !matches!(function_name, "MIN" | "MAX"),
         window: read_window(analyzer, function_name, offset, spec)?,
-    })
+    };
+    Ok((vec![call], None))
+}
+
+/// A call of a function that is made of others.
+fn read_composite(
+    analyzer: &mut Analyzer<'_>,
+    name: &'static str,
+    function: &Function,
+    spec: &WindowSpec,
+) -> Result<(Vec<Call>, Option<Composite>)> {
+    let arguments = composite::arguments(name, function)?;
+    let typed = arguments
+        .expressions
+        .iter()
+        .map(|expr| analyzer.typed(expr));
+    let typed = typed.collect::<Result<Vec<_>>>()?;
+    let composite = composite::compose(name, typed, arguments.ignores_nulls, Place::Over)?;
+    let window = read_window(analyzer, name, 0, spec)?;
+    let distinct = matches!(&function.args, FunctionArguments::List(list)
+        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct));
+    let calls = composite.parts.iter().map(|part| Call {
+        function: part.function,
+        arguments: vec![part.argument.clone()],
+        offset: 0,
+        distinct,
+        window: window.clone(),
+    });
+    Ok((calls.collect(), Some(composite)))
 }
 
 /// LAG(value [, offset [, default]]): the offset is not computed for each row.
