@@ -153,6 +153,7 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
         Some(
             Kind::Calc(_)
             | Kind::Unnest(_)
+            | Kind::ChangelogConversion(_)
             | Kind::WindowAssign(_)
             | Kind::WindowAggregate(_)
             | Kind::GroupAggregate(_),

@@ -17,6 +17,7 @@ mod time_buffer;
 mod waiting_rows;
 
 pub mod calc;
+pub mod changelog_conversion;
 pub mod committables;
 pub mod deduplicate;
 pub mod group_aggregate;
@@ -55,6 +56,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::WindowJoin(spec)) => Ok(Box::new(window_join::WindowJoinOperator::new(
             spec.clone(),
         )?)),
+        Some(Kind::ChangelogConversion(spec)) => Ok(Box::new(
+            changelog_conversion::ChangelogConversionOperator::new(spec)?,
+        )),
         Some(Kind::Unnest(spec)) => Ok(Box::new(unnest::UnnestOperator::new(spec))),
         Some(Kind::Join(spec)) => Ok(Box::new(join::JoinOperator::new(spec.clone())?)),
         Some(Kind::GroupAggregate(spec)) => Ok(Box::new(

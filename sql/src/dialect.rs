@@ -4,7 +4,7 @@
 //!
 //! | Flink | tree |
 //! | --- | --- |
-//! | `TABLE bid [PARTITION BY a]` as an argument | see [`crate::tvf`]; [`crate::tvf::window_tvf`] takes the whole call apart |
+//! | `TABLE bid [PARTITION BY a]` as an argument | see `signature` |
 //! | `CAST(x AS type)`, `TRY_CAST(x AS type)` | [`Expr::Cast`] whose type is [`DataType::Custom`]; [`crate::parse::types::cast_type`] gives it back |
 //! | `MAP['a', 1]` | a call of the function `MAP` |
 //! | `JSON_VALUE(x, y RETURNING INT)`, `IS JSON` and the like | see [`crate::parse::forms`] |

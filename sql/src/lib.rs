@@ -17,6 +17,7 @@ pub mod session;
 #[cfg(test)]
 mod session_tests;
 mod show;
+mod signature;
 mod spaces;
 mod stack;
 pub mod statement;

@@ -187,7 +187,7 @@ fn has_update_before(lowering: &Lowering, id: NodeId) -> bool {
         Kind::GroupAggregate(aggregate) => aggregate.emit_update_before,
         Kind::Deduplicate(deduplicate) => deduplicate.emit_update_before,
         Kind::Rank(rank) => rank.emit_update_before,
-        Kind::Source(_) | Kind::Join(_) => true,
+        Kind::Source(_) | Kind::Join(_) | Kind::ChangelogConversion(_) => true,
         _ => node.inputs.iter().any(|input| {
             lowering.nodes[input.from].updating && has_update_before(lowering, input.from)
         }),

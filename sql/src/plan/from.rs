@@ -9,6 +9,7 @@ use sqlparser::ast::{
 use weir_dataflow::types::{LogicalField, LogicalType};
 use weir_proto::v1::{JoinKind, WindowKind};
 
+use super::changelog_conversion::Conversion;
 use super::expr::Analyzer;
 use super::query::{Planner, filter_by, rename};
 use super::rel::{
@@ -21,6 +22,7 @@ use super::{TimeAttribute, call, join, match_recognize, scan, subquery, unnest, 
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError};
 use crate::parse::hints;
+use crate::signature;
 use crate::statement::relation_name;
 use crate::tvf::{TvfInput, WindowTvf, window_tvf};
 
@@ -169,6 +171,11 @@ impl Planner<'_> {
         if let Some(tvf) = window_tvf(factor) {
             return self.window_function(&tvf?).map_err(|e| e.at(factor));
         }
+        if let Some(conversion) = Conversion::of(factor) {
+            return self
+                .conversion(conversion?, factor)
+                .map_err(|e| e.at(factor));
+        }
         if let Some((table, clauses, alias)) = match_recognize::Clauses::of(factor) {
             let (input, scope) = self.relation(table)?;
             let matches = match_recognize::plan(&clauses, input, &scope);
@@ -242,6 +249,15 @@ impl Planner<'_> {
                 rename(rel, &names).map_err(in_view)
             }
         }
+    }
+
+    fn conversion(&mut self, conversion: Conversion, factor: &TableFactor) -> Result<Named> {
+        let input = match &conversion.input {
+            TvfInput::Table(table) => self.named(table)?,
+            TvfInput::Query(query) => self.query(query)?,
+        };
+        let alias = signature::call(factor).and_then(|(_, _, alias)| alias);
+        aliased(conversion.plan(input)?, None, alias)
     }
 
     fn window_function(&mut self, tvf: &WindowTvf) -> Result<Named> {

@@ -197,6 +197,7 @@ impl Lowering {
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::Join(join) => self.join(rel, join)?,
             RelOp::Unnest(unnest) => self.unnest(rel, unnest)?,
+            RelOp::ChangelogConversion(conversion) => self.conversion(rel, conversion)?,
             RelOp::Over(over) => self.over(rel, over)?,
             RelOp::Rank(rank) => self.rank(rel, rank)?,
             RelOp::MatchRecognize(matching) => self.match_recognize(rel, matching)?,

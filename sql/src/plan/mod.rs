@@ -7,6 +7,7 @@ mod advice;
 mod aggregate;
 mod call;
 mod composite;
+mod changelog_conversion;
 mod describe;
 mod encode;
 mod error;

@@ -46,6 +46,7 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
             *right = next(right);
         }
         RelOp::Unnest(unnest) => unnest.input = next(&unnest.input),
+        RelOp::ChangelogConversion(conversion) => conversion.input = next(&conversion.input),
         RelOp::Over(over) => over.input = next(&over.input),
         RelOp::Rank(rank) => rank.input = next(&rank.input),
         RelOp::MatchRecognize(matching) => matching.input = next(&matching.input),
@@ -119,12 +120,13 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
             with_inputs(rel, inputs)
         }
         RelOp::Join(join) => push_through_join(rel, join, conditions),
-        RelOp::WindowAggregate { .. } | RelOp::GroupAggregate { .. } | RelOp::MatchRecognize(_) => {
-            filter_by(
-                rewrite_inputs(rel, |input| push(input, Vec::new())),
-                conditions,
-            )
-        }
+        RelOp::WindowAggregate { .. }
+        | RelOp::GroupAggregate { .. }
+        | RelOp::MatchRecognize(_)
+        | RelOp::ChangelogConversion(_) => filter_by(
+            rewrite_inputs(rel, |input| push(input, Vec::new())),
+            conditions,
+        ),
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 
 use super::rel::{
-    Aggregate, Join, JoinShape, MatchRecognize, MatchValue, Over, OverCall, Rank, RankEnd, Rel,
-    RelOp, RelRef, Scan, Sort, SortKey, Unnest, WindowColumns, WindowSource, as_input_ref,
-    collect_inputs, input_ref, is_updating, replace_inputs,
+    Aggregate, ChangelogConversion, Join, JoinShape, MatchRecognize, MatchValue, Over, OverCall,
+    Rank, RankEnd, Rel, RelOp, RelRef, Scan, Sort, SortKey, Unnest, WindowColumns, WindowSource,
+    as_input_ref, collect_inputs, input_ref, is_updating, replace_inputs,
 };
 
 type Needed = BTreeSet<usize>;
@@ -85,6 +85,7 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         }
         RelOp::Join(join) => prune_join(rel, join, needed),
         RelOp::Unnest(unnest) => prune_unnest(rel, unnest, needed),
+        RelOp::ChangelogConversion(conversion) => prune_conversion(rel, conversion),
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Rank(rank) => prune_rank(rel, rank, needed),
         RelOp::MatchRecognize(matching) => prune_match(rel, matching),
@@ -388,6 +389,16 @@ fn prune_unnest(rel: &Rel, unnest: &Unnest, needed: &Needed) -> Pruned {
         input: input.rel,
     });
     finish(rel, op, places)
+}
+
+/// All columns stay.
+fn prune_conversion(rel: &Rel, conversion: &ChangelogConversion) -> Pruned {
+    let all: Vec<usize> = (0..conversion.input.columns.len()).collect();
+    let op = RelOp::ChangelogConversion(ChangelogConversion {
+        input: exactly(&conversion.input, &all),
+        ..conversion.clone()
+    });
+    finish(rel, op, (0..rel.columns.len()).map(Some).collect())
 }
 
 /// What a join reads of its left and right columns besides keys and condition.

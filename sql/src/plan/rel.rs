@@ -12,6 +12,7 @@ use datafusion_common::{Column as DfColumn, DFSchema};
 use datafusion_expr::Expr;
 use sqlparser::ast::Ident;
 use sqlparser::tokenizer::Location;
+use weir_dataflow::RowKind;
 use weir_dataflow::types::LogicalField;
 use weir_proto::v1::match_recognize::Skip;
 use weir_proto::v1::match_value::Pick;
@@ -81,6 +82,7 @@ pub(super) enum RelOp {
     },
     Join(Join),
     Unnest(Unnest),
+    ChangelogConversion(ChangelogConversion),
     Over(Over),
     Rank(Rank),
     MatchRecognize(MatchRecognize),
@@ -318,6 +320,15 @@ pub(super) struct Unnest {
     pub with_ordinality: bool,
 }
 
+/// TO_CHANGELOG: a column with the code of the row's kind, then the input's columns. FROM_CHANGELOG: the input's columns without the code's.
+#[derive(Debug, Clone)]
+pub(super) struct ChangelogConversion {
+    pub input: RelRef,
+    /// FROM_CHANGELOG: the column with the codes.
+    pub from: Option<usize>,
+    pub codes: Vec<(String, RowKind)>,
+}
+
 /// Left columns, then right columns; of SEMI and ANTI the left ones only.
 #[derive(Debug, Clone)]
 pub(super) struct Join {
@@ -400,6 +411,7 @@ impl Rel {
             | RelOp::WindowAggregate { input, .. }
             | RelOp::GroupAggregate { input, .. } => vec![input],
             RelOp::Unnest(unnest) => vec![&unnest.input],
+            RelOp::ChangelogConversion(conversion) => vec![&conversion.input],
             RelOp::Join(join) => vec![&join.left, &join.right],
             RelOp::Over(over) => vec![&over.input],
             RelOp::Rank(rank) => vec![&rank.input],
@@ -407,6 +419,13 @@ impl Rel {
             RelOp::Sort(sort) => vec![&sort.input],
             RelOp::Union { inputs } => inputs.iter().collect(),
         }
+    }
+}
+
+impl ChangelogConversion {
+    /// FROM_CHANGELOG with codes of more than insertions.
+    pub fn is_updating(&self) -> bool {
+        self.from.is_some() && self.codes.iter().any(|(_, kind)| *kind != RowKind::Insert)
     }
 }
 
@@ -424,6 +443,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
         RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
         RelOp::Join(join) => join::updates(join),
         RelOp::MatchRecognize(_) => false,
+        RelOp::ChangelogConversion(conversion) => conversion.is_updating(),
         RelOp::Scan(_) | RelOp::WindowAggregate { .. } => known,
     }
 }

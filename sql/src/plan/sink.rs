@@ -85,7 +85,7 @@ pub(super) fn check_updates(plan: &SinkPlan) -> Result<()> {
 }
 
 /// The first operation from the sink that makes updates of insertions.
-fn updating_node(rel: &Rel) -> String {
+pub(super) fn updating_node(rel: &Rel) -> String {
     let below = rel.inputs().into_iter().find(|input| input.updating);
     match (&rel.op, below) {
         (RelOp::GroupAggregate { input, keys, .. }, _) => {
