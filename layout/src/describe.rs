@@ -122,7 +122,7 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
         ),
         Some(Kind::OverAggregate(spec)) => (
             "over-aggregate",
-            over::over_detail(spec),
+            over::over_detail(spec, placed)?,
             over::over_tables(spec, placed)?,
         ),
         Some(Kind::Deduplicate(spec)) => (

@@ -6,6 +6,7 @@ use weir_proto::v1::{self, StateEncoding};
 
 use crate::aggregate::running_tables;
 use crate::describe::{Placed, constant, field, input_field, schema_of};
+use crate::row_store::{all_rows, order_text};
 
 /// First byte of every value of a past row.
 const VALUE_VERSION: u8 = 1;
@@ -13,17 +14,20 @@ const PAST: u32 = 3;
 const PENDING: u32 = 4;
 
 /// What must stay the same: how far frames reach.
-pub(crate) fn over_detail(spec: &v1::OverAggregate) -> String {
+pub(crate) fn over_detail(spec: &v1::OverAggregate, placed: &Placed<'_>) -> Result<String> {
+    if let Some(order) = spec.order {
+        return Ok(format!("all rows by {}", order_text(&[order], placed)?));
+    }
     let unit = if spec.rows { "rows" } else { "ms" };
     let clock = if spec.processing_time {
         ", processing time"
     } else {
         ""
     };
-    match spec.preceding {
+    Ok(match spec.preceding {
         Some(preceding) => format!("{preceding} {unit} preceding{clock}"),
         None => format!("unbounded {unit}{clock}"),
-    }
+    })
 }
 
 /// Accumulators or past rows, and in event time the rows that wait.
@@ -35,6 +39,9 @@ pub(crate) fn over_tables(
         .inputs
         .first()
         .ok_or_else(|| Error::Config("an OVER without input".to_owned()))?;
+    if spec.order.is_some() {
+        return all_rows(&spec.partition_columns, placed);
+    }
     let mut tables = match spec.preceding {
         None => running_tables(spec, placed)?,
         Some(_) => vec![past_table(spec, input)?],

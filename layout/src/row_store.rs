@@ -83,9 +83,14 @@ pub(crate) fn waiting_rows(partition: &[u32], placed: &Placed<'_>) -> Result<Vec
 }
 
 pub(crate) fn rank_tables(spec: &v1::Rank, placed: &Placed<'_>) -> Result<Vec<v1::StateTable>> {
+    all_rows(&spec.partition_columns, placed)
+}
+
+/// Rows of partitions, any number of each.
+pub(crate) fn all_rows(partition: &[u32], placed: &Placed<'_>) -> Result<Vec<v1::StateTable>> {
     let kept = Kept {
         name: "rows",
-        key: &spec.partition_columns,
+        key: partition,
         one: false,
         keys_only: false,
     };

@@ -29,6 +29,7 @@ pub mod session_aggregate;
 pub mod sink;
 mod sink_constraints;
 pub mod sort;
+pub mod sorted_over;
 pub mod source;
 pub mod unnest;
 pub mod watermark;
@@ -70,6 +71,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         Some(Kind::WindowAggregate(spec)) => Ok(Box::new(
             window_aggregate::WindowAggregateOperator::new(spec)?,
         )),
+        Some(Kind::OverAggregate(spec)) if spec.order.is_some() => {
+            Ok(Box::new(sorted_over::SortedOverOperator::new(spec)?))
+        }
         Some(Kind::OverAggregate(spec)) => Ok(Box::new(over::OverOperator::new(spec)?)),
         Some(Kind::WindowRank(spec)) => Ok(Box::new(window_rank::WindowRankOperator::new(spec)?)),
         Some(Kind::Sort(spec)) => Ok(Box::new(sort::SortOperator::new(spec))),

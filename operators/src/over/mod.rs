@@ -29,6 +29,7 @@ use crate::time_buffer::TimeBuffer;
 use crate::window::millis;
 use bounded::Bounded;
 use running::Running;
+pub(crate) use running::counted_calls;
 
 /// Rows that later frames reach.
 const PAST: StateTable = StateTable(3);
@@ -102,7 +103,7 @@ impl OverOperator {
 }
 
 /// The calls over the columns that they read, and which those are.
-fn narrow(spec: &v1::OverAggregate) -> (Vec<usize>, Vec<v1::OverCall>) {
+pub(crate) fn narrow(spec: &v1::OverAggregate) -> (Vec<usize>, Vec<v1::OverCall>) {
     let mut columns: Vec<usize> = Vec::new();
     let mut place = |column: u32| {
         let column = column as usize;

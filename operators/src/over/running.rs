@@ -29,19 +29,8 @@ impl Running {
         outputs: Vec<DataType>,
         max_parallelism: u32,
     ) -> Result<Self> {
-        let aggregates: Vec<v1::AggregateCall> = calls
-            .iter()
-            .map(|over| {
-                let mut call = over.call.clone().unwrap_or_default();
-                if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
-                    // Two rows never rank the same in the order of time, in Flink neither.
-                    call.function = "COUNT".to_owned();
-                }
-                call
-            })
-            .collect();
         let plan = AggregatePlan::new(PlanInput {
-            calls: &aggregates,
+            calls: &counted_calls(calls),
             input,
             outputs,
             retracts: false,
@@ -71,6 +60,18 @@ impl Running {
             .map(|result| Ok(take(result, &last, None)?))
             .collect()
     }
+}
+
+/// The calls as aggregates. Ranks are counts: rows that sort the same share the count of the last of them, in Flink, too.
+pub fn counted_calls(calls: &[v1::OverCall]) -> Vec<v1::AggregateCall> {
+    let calls = calls.iter().map(|over| {
+        let mut call = over.call.clone().unwrap_or_default();
+        if matches!(call.function.as_str(), "ROW_NUMBER" | "RANK" | "DENSE_RANK") {
+            call.function = "COUNT".to_owned();
+        }
+        call
+    });
+    calls.collect()
 }
 
 /// For each row the last row of its partition and time.

@@ -3,7 +3,7 @@
 //! Of an insert-only input no more rows are kept than the end of the bounds; of an updating one all are, for those behind may come forward.
 //! All rows of a batch count before its changes are emitted.
 
-mod lists;
+pub(crate) mod lists;
 pub(crate) mod order;
 
 use std::sync::Arc;

@@ -470,6 +470,10 @@ impl Lowering {
                     rank.emit_update_before = needed[index];
                     true
                 }
+                Kind::OverAggregate(over) if over.order.is_some() => {
+                    over.emit_update_before = needed[index];
+                    true
+                }
                 // An update whose new row the filter drops must still take the old row away.
                 Kind::Calc(calc) => needed[index] || calc.filter.is_some(),
                 _ => true,

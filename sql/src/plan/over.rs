@@ -19,9 +19,10 @@ use weir_proto::v1;
 
 use super::composite::{self, COMPOSITE, Composite, Place};
 use super::expr::{Analyzer, column};
+use super::lower_rank::sort_columns;
 use super::rel::{
     Aggregate, Column, Frame, FrameBound, FrameUnits, Over, OverCall, Rel, RelOp, RelRef, SortKey,
-    as_input_ref, input_ref,
+    as_input_ref, input_ref, is_updating,
 };
 use super::{TimeAttribute, aggregate, encode};
 use crate::error::{Result, SqlError};
@@ -400,12 +401,9 @@ pub(super) fn time_spec(over: &Over, out: &[Column]) -> Result<v1::OverAggregate
             "{first} with OVER needs an ORDER BY one time attribute"
         )));
     };
-    let time = columns[order.column].time.ok_or_else(|| {
-        SqlError::unsupported(format!(
-            "{first} with OVER (ORDER BY {}), which is no time attribute,",
-            columns[order.column].name
-        ))
-    })?;
+    let Some(time) = columns[order.column].time else {
+        return sorted_spec(over, order, out);
+    };
     if order.descending {
         return Err(SqlError::new(
             "OVER windows are ordered by time in ascending order only",
@@ -437,27 +435,76 @@ pub(super) fn time_spec(over: &Over, out: &[Column]) -> Result<v1::OverAggregate
             ));
         }
     };
-    let results = &out[columns.len().min(out.len())..];
-    let calls = over.calls.iter().zip(results);
     Ok(v1::OverAggregate {
         partition_columns: encode::indexes(&over.partition),
         time_column: encode::index(order.column),
         processing_time: time == TimeAttribute::Proctime,
         rows: over.frame.units == FrameUnits::Rows,
         preceding,
-        calls: calls
-            .map(|(call, column)| v1::OverCall {
-                call: Some(v1::AggregateCall {
-                    function: call.call.function.clone(),
-                    arguments: encode::indexes(&call.call.arguments),
-                    distinct: call.call.distinct,
-                    filter: call.call.filter.map(encode::index),
-                    name: column.name.clone(),
-                }),
-                offset: call.offset,
-            })
-            .collect(),
+        calls: encoded_calls(over, out),
+        ..Default::default()
     })
+}
+
+/// Rows are in the order of time, so none comes in front of another.
+pub(super) fn is_by_time(over: &Over) -> bool {
+    match over.order.as_slice() {
+        [order] => over.input.columns[order.column].time.is_some(),
+        // No operator is made of these.
+        _ => true,
+    }
+}
+
+/// Calls in the order of a column that is no time attribute.
+fn sorted_spec(over: &Over, order: &SortKey, out: &[Column]) -> Result<v1::OverAggregate> {
+    let name = &over.input.columns[order.column].name;
+    let shifted = over.calls.iter().map(|call| call.call.function.as_str());
+    if let Some(call) = shifted
+        .into_iter()
+        .find(|call| matches!(*call, "LAG" | "LEAD"))
+    {
+        return Err(SqlError::unsupported(format!(
+            "{call} with OVER (ORDER BY {name}), which is no time attribute,"
+        )));
+    }
+    if order.descending {
+        return Err(SqlError::new(
+            "OVER windows are ordered in ascending order only",
+        ));
+    }
+    if over.frame.start != FrameBound::UnboundedPreceding
+        || over.frame.end != FrameBound::CurrentRow
+    {
+        return Err(SqlError::new(format!(
+            "OVER (ORDER BY {name}) goes from UNBOUNDED PRECEDING to CURRENT ROW: '{name}' is no time attribute"
+        )));
+    }
+    Ok(v1::OverAggregate {
+        partition_columns: encode::indexes(&over.partition),
+        rows: over.frame.units == FrameUnits::Rows,
+        calls: encoded_calls(over, out),
+        order: sort_columns(std::slice::from_ref(order)).pop(),
+        input_retracts: over.input.updating,
+        emit_update_before: true,
+        ..Default::default()
+    })
+}
+
+fn encoded_calls(over: &Over, out: &[Column]) -> Vec<v1::OverCall> {
+    let results = &out[over.input.columns.len().min(out.len())..];
+    let calls = over.calls.iter().zip(results);
+    calls
+        .map(|(call, column)| v1::OverCall {
+            call: Some(v1::AggregateCall {
+                function: call.call.function.clone(),
+                arguments: encode::indexes(&call.call.arguments),
+                distinct: call.call.distinct,
+                filter: call.call.filter.map(encode::index),
+                name: column.name.clone(),
+            }),
+            offset: call.offset,
+        })
+        .collect()
 }
 
 /// Types a raw expression over a relation's columns.
@@ -536,18 +583,20 @@ impl Overs {
         let input = before.relation();
         let mut columns = input.columns.clone();
         columns.extend(results);
+        let (window_columns, updating) = (input.window, input.updating);
+        let op = RelOp::Over(Over {
+            partition,
+            order,
+            frame: window.frame,
+            calls: over_calls,
+            place: *place,
+            input,
+        });
         Ok(Arc::new(Rel {
             columns,
-            window: input.window,
-            updating: input.updating,
-            op: RelOp::Over(Over {
-                partition,
-                order,
-                frame: window.frame,
-                calls: over_calls,
-                place: *place,
-                input,
-            }),
+            window: window_columns,
+            updating: is_updating(&op, updating),
+            op,
         }))
     }
 

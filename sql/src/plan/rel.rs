@@ -437,7 +437,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
             input, aggregates, ..
         } => input.updating || !aggregates.is_empty(),
         RelOp::Unnest(unnest) => unnest.input.updating,
-        RelOp::Over(over) => over.input.updating,
+        RelOp::Over(over) => over.input.updating || !super::over::is_by_time(over),
         RelOp::Rank(rank) => rank::is_updating(rank),
         RelOp::Sort(sort) => sort.input.updating,
         RelOp::Union { inputs } => inputs.iter().any(|input| input.updating),
