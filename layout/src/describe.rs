@@ -130,6 +130,11 @@ fn describe_operator(placed: &Placed<'_>) -> Result<Option<v1::OperatorDescripti
             row_store::deduplicate_detail(spec),
             row_store::deduplicate_tables(spec, placed)?,
         ),
+        Some(Kind::ChangelogNormalize(spec)) => (
+            "changelog-normalize",
+            String::new(),
+            row_store::normalize_tables(spec, placed)?,
+        ),
         Some(Kind::WindowRank(spec)) => (
             "window-rank",
             row_store::order_text(&spec.order, placed)?,

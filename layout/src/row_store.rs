@@ -42,6 +42,19 @@ pub(crate) fn deduplicate_tables(
     Ok(vec![table(&kept, only_input(placed)?)?])
 }
 
+pub(crate) fn normalize_tables(
+    spec: &v1::ChangelogNormalize,
+    placed: &Placed<'_>,
+) -> Result<Vec<v1::StateTable>> {
+    let kept = Kept {
+        name: "rows",
+        key: &spec.key_columns,
+        one: true,
+        keys_only: false,
+    };
+    Ok(vec![table(&kept, only_input(placed)?)?])
+}
+
 /// What must stay the same: another end would need rows that were not kept.
 pub(crate) fn rank_detail(spec: &v1::Rank, placed: &Placed<'_>) -> Result<String> {
     let kept = match (spec.input_retracts, spec.end_column) {

@@ -18,6 +18,7 @@ mod waiting_rows;
 
 pub mod calc;
 pub mod changelog_conversion;
+pub mod changelog_normalize;
 pub mod committables;
 pub mod deduplicate;
 pub mod group_aggregate;
@@ -59,6 +60,9 @@ pub fn create(operator: &v1::Operator) -> Result<Box<dyn Operator>> {
         )?)),
         Some(Kind::ChangelogConversion(spec)) => Ok(Box::new(
             changelog_conversion::ChangelogConversionOperator::new(spec)?,
+        )),
+        Some(Kind::ChangelogNormalize(spec)) => Ok(Box::new(
+            changelog_normalize::ChangelogNormalizeOperator::new(spec)?,
         )),
         Some(Kind::Unnest(spec)) => Ok(Box::new(unnest::UnnestOperator::new(spec))),
         Some(Kind::Join(spec)) => Ok(Box::new(join::JoinOperator::new(spec.clone())?)),

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use weir_tests::cluster::{Cluster, ClusterOptions};
 use weir_tests::kafka::{Record, create_topic, read_records};
 use weir_tests::process::{run, weir};
+use weir_tests::rows::{fold_debezium, read_lines};
+use weir_tests::said::sql;
 use weir_tests::services::Service;
 
 const ROWS: u64 = 40_000;
@@ -82,6 +84,30 @@ fn read_back(brokers: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The topic as the table that it is: each key's newest record, and none for a key whose newest record is a tombstone.
+fn read_as_a_table(brokers: &str) -> BTreeMap<u64, Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let script = format!(
+        "SET 'parallelism.default' = '2';
+         CREATE TABLE totals (shop BIGINT, n BIGINT NOT NULL, total BIGINT, PRIMARY KEY (shop) NOT ENFORCED)
+         WITH ('connector' = 'upsert-kafka', 'topic' = '{TOPIC}', 'properties.bootstrap.servers' = '{brokers}',
+               'scan.bounded.mode' = 'latest-offset', 'properties.isolation.level' = 'read_committed',
+               'key.format' = 'json', 'value.format' = 'json', 'value.fields-include' = 'EXCEPT_KEY');
+         CREATE TABLE copy (shop BIGINT, n BIGINT, total BIGINT, doubled BIGINT)
+         WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'debezium-json');
+         INSERT INTO copy SELECT shop, n, total, n * 2 FROM totals WHERE total > 0;"
+    );
+    sql(&script).fine();
+    let rows = fold_debezium(&read_lines(folder.path()).unwrap()).unwrap();
+    let rows = rows.into_iter().map(|row| {
+        assert_eq!(row["doubled"], json!(row["n"].as_u64().unwrap() * 2));
+        let value = json!({"n": row["n"], "total": row["total"]});
+        (row["shop"].as_u64().unwrap(), value)
+    });
+    rows.collect()
+}
+
 #[test]
 fn updates_by_key_are_exact_over_kill_9_and_are_read_back_with_their_keys() {
     let kafka = Service::kafka("kafka-keys").unwrap();
@@ -136,4 +162,5 @@ fn updates_by_key_are_exact_over_kill_9_and_are_read_back_with_their_keys() {
     present.sort_by_key(Value::to_string);
     rows.sort_by_key(Value::to_string);
     assert_eq!(rows, present);
+    assert_eq!(read_as_a_table(&brokers), expected());
 }

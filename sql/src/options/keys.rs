@@ -157,6 +157,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("table.dml-sync", Flag),
     ("table.exec.state.ttl", Duration),
     ("table.exec.source.idle-timeout", Duration),
+    ("table.exec.source.cdc-events-duplicate", Flag),
     ("table.exec.mini-batch.enabled", Flag),
     ("table.exec.mini-batch.allow-latency", Duration),
     ("table.exec.mini-batch.size", AtLeast(1)),

@@ -42,6 +42,7 @@ fn growing_state(node: &Node) -> Option<String> {
         Kind::Join(spec) if spec.left_ttl_ms == 0 || spec.right_ttl_ms == 0 => {
             "all rows of its inputs"
         }
+        Kind::ChangelogNormalize(spec) if spec.state_ttl_ms == 0 => "every key",
         Kind::Deduplicate(spec) if spec.state_ttl_ms == 0 => "every key",
         Kind::Rank(spec) if spec.state_ttl_ms == 0 && spec.input_retracts => {
             "all rows of its input"

@@ -158,7 +158,7 @@ fn state(kind: &Kind) -> Option<&'static str> {
         },
         Kind::WindowJoin(_) | Kind::WindowRank(_) => Some("rows of open windows"),
         Kind::Join(_) => Some("all rows of both inputs"),
-        Kind::Deduplicate(_) => Some("a row a key"),
+        Kind::Deduplicate(_) | Kind::ChangelogNormalize(_) => Some("a row a key"),
         Kind::Sort(sort) if sort.time_column.is_some() => Some("rows ahead of the watermark"),
         Kind::Sort(_) => Some("all rows"),
         Kind::Rank(rank) if rank.input_retracts => Some("all rows"),
@@ -187,6 +187,7 @@ fn has_update_before(lowering: &Lowering, id: NodeId) -> bool {
         Kind::GroupAggregate(aggregate) => aggregate.emit_update_before,
         Kind::Deduplicate(deduplicate) => deduplicate.emit_update_before,
         Kind::Rank(rank) => rank.emit_update_before,
+        Kind::ChangelogNormalize(normalize) => normalize.emit_update_before,
         Kind::Source(_) | Kind::Join(_) | Kind::ChangelogConversion(_) => true,
         _ => node.inputs.iter().any(|input| {
             lowering.nodes[input.from].updating && has_update_before(lowering, input.from)

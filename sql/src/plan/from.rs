@@ -211,12 +211,11 @@ impl Planner<'_> {
     /// A table with the options of its hint.
     fn with_options(&self, name: &ObjectName, options: &[(String, String)]) -> Result<RelRef> {
         match self.catalog.resolve(name)? {
-            Relation::Table(table) => {
-                scan::scan(&table.with_options(options)).map_err(|mut error| {
+            Relation::Table(table) => scan::scan(&table.with_options(options), self.changes_repeat)
+                .map_err(|mut error| {
                     error.position = None;
                     error.at(name)
-                })
-            }
+                }),
             Relation::View(view) => Err(SqlError::new(format!(
                 "'{}' is a view: the hint OPTIONS is for tables",
                 view.name
@@ -233,11 +232,13 @@ impl Planner<'_> {
             return Ok(rel.clone());
         }
         match self.catalog.resolve(name)? {
-            Relation::Table(table) => scan::scan(table).map_err(|mut error| {
-                // Positions in a table's expressions and in a view's query are of another statement.
-                error.position = None;
-                error.at(name)
-            }),
+            Relation::Table(table) => {
+                scan::scan(table, self.changes_repeat).map_err(|mut error| {
+                    // Positions in a table's expressions and in a view's query are of another statement.
+                    error.position = None;
+                    error.at(name)
+                })
+            }
             Relation::View(view) => {
                 let in_view = |mut error: SqlError| {
                     error.message = format!("view '{}': {}", view.name, error.message);

@@ -197,6 +197,7 @@ impl Lowering {
             } => self.group_aggregate(rel, input, keys, aggregates)?,
             RelOp::Join(join) => self.join(rel, join)?,
             RelOp::Unnest(unnest) => self.unnest(rel, unnest)?,
+            RelOp::ChangelogNormalize { input, key } => self.normalize(rel, input, key)?,
             RelOp::ChangelogConversion(conversion) => self.conversion(rel, conversion)?,
             RelOp::Over(over) => self.over(rel, over)?,
             RelOp::Rank(rank) => self.rank(rel, rank)?,
@@ -464,6 +465,10 @@ impl Lowering {
                 }
                 Kind::Deduplicate(deduplicate) => {
                     deduplicate.emit_update_before = needed[index];
+                    false
+                }
+                Kind::ChangelogNormalize(normalize) => {
+                    normalize.emit_update_before = needed[index];
                     false
                 }
                 Kind::Rank(rank) => {

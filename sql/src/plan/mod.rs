@@ -6,8 +6,9 @@
 mod advice;
 mod aggregate;
 mod call;
-mod composite;
 mod changelog_conversion;
+mod changelog_normalize;
+mod composite;
 mod describe;
 mod encode;
 mod error;
@@ -106,7 +107,7 @@ pub fn plan_insert(
     inserts: &[Insert],
     name: &str,
 ) -> Result<JobGraph> {
-    let mut sinks = sinks(catalog, inserts)?;
+    let mut sinks = sinks(catalog, options, inserts)?;
     let lowering = lower(options, &mut sinks)?;
     job(options, &lowering, &sinks, name)
 }
@@ -117,7 +118,7 @@ pub fn plan_query(
     options: &SessionOptions,
     query: &ast::Query,
 ) -> Result<PlannedQuery> {
-    let rel = optimize::optimize(&Planner::new(catalog).query(query)?)?;
+    let rel = optimize::optimize(&Planner::new(catalog, options).query(query)?)?;
     let mut sinks = [sink::collect(rel)];
     let lowering = lower(options, &mut sinks)?;
     let rel = &sinks[0].rel;
@@ -138,10 +139,10 @@ pub fn plan_query(
 pub fn explain(catalog: &Catalog, options: &SessionOptions, explained: &Explain) -> Result<String> {
     let mut sinks = match &explained.target {
         ExplainTarget::Query(query) => {
-            let rel = Planner::new(catalog).query(query)?;
+            let rel = Planner::new(catalog, options).query(query)?;
             vec![sink::collect(optimize::optimize(&rel)?)]
         }
-        ExplainTarget::Inserts(inserts) => sinks(catalog, inserts)?,
+        ExplainTarget::Inserts(inserts) => sinks(catalog, options, inserts)?,
     };
     let lowering = lower(options, &mut sinks)?;
     let mut text = explain::explain(&lowering, options.parallelism(), explained.changelog_mode);
@@ -169,10 +170,10 @@ pub fn table_schema(
 /// The columns of a query; CREATE VIEW is checked by it.
 pub fn query_schema(
     catalog: &Catalog,
-    _options: &SessionOptions,
+    options: &SessionOptions,
     query: &ast::Query,
 ) -> Result<Vec<ResolvedColumn>> {
-    let rel = Planner::new(catalog).query(query)?;
+    let rel = Planner::new(catalog, options).query(query)?;
     Ok(rel.columns.iter().cloned().map(resolved).collect())
 }
 
@@ -205,11 +206,11 @@ fn resolved(column: Column) -> ResolvedColumn {
     }
 }
 
-fn sinks(catalog: &Catalog, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
+fn sinks(catalog: &Catalog, options: &SessionOptions, inserts: &[Insert]) -> Result<Vec<SinkPlan>> {
     inserts
         .iter()
         .map(|insert| {
-            let query = Planner::new(catalog).query(&insert.query)?;
+            let query = Planner::new(catalog, options).query(&insert.query)?;
             let mut plan = sink::plan(catalog, insert, query)?;
             plan.rel = optimize::optimize(&plan.rel)?;
             sink::check_updates(&plan).map_err(|error| error.at(&insert.target))?;
@@ -250,6 +251,7 @@ fn needs_update_before(sink: &SinkPlan) -> bool {
 fn upsert_key(rel: &RelRef) -> Option<Vec<usize>> {
     match &rel.op {
         RelOp::GroupAggregate { keys, .. } => Some((0..keys.len()).collect()),
+        RelOp::ChangelogNormalize { key, .. } => Some(key.clone()),
         RelOp::Over(over) => upsert_key(&over.input),
         RelOp::Sort(sort) => upsert_key(&sort.input),
         RelOp::Rank(rank) if rank.end == rel::RankEnd::Constant(rank.start) => {

@@ -40,7 +40,8 @@ pub(super) fn with_inputs(rel: &Rel, inputs: Vec<RelRef>) -> RelRef {
         RelOp::Calc { input, .. }
         | RelOp::WindowAssign { input, .. }
         | RelOp::WindowAggregate { input, .. }
-        | RelOp::GroupAggregate { input, .. } => *input = next(input),
+        | RelOp::GroupAggregate { input, .. }
+        | RelOp::ChangelogNormalize { input, .. } => *input = next(input),
         RelOp::Join(Join { left, right, .. }) => {
             *left = next(left);
             *right = next(right);
@@ -98,6 +99,11 @@ fn push(rel: &RelRef, conditions: Vec<Expr>) -> RelRef {
         RelOp::Unnest(unnest) => {
             let (below, above) = partition(conditions, |index| index < unnest.input.columns.len());
             filter_by(with_inputs(rel, vec![push(&unnest.input, below)]), above)
+        }
+        RelOp::ChangelogNormalize { input, key } => {
+            // Of a key all changes are there, or none.
+            let (below, above) = partition(conditions, |index| key.contains(&index));
+            filter_by(with_inputs(rel, vec![push(input, below)]), above)
         }
         RelOp::Over(over) => {
             // Of a partition all rows are there, or none.

@@ -85,6 +85,16 @@ fn prune(rel: &RelRef, needed: &Needed) -> Pruned {
         }
         RelOp::Join(join) => prune_join(rel, join, needed),
         RelOp::Unnest(unnest) => prune_unnest(rel, unnest, needed),
+        RelOp::ChangelogNormalize { input, key } => {
+            let below: Needed = needed.iter().chain(key).copied().collect();
+            let input = prune(input, &below);
+            let places = input.places.clone();
+            let op = RelOp::ChangelogNormalize {
+                key: key.iter().map(|at| input.at(*at)).collect(),
+                input: input.rel,
+            };
+            finish(rel, op, places)
+        }
         RelOp::ChangelogConversion(conversion) => prune_conversion(rel, conversion),
         RelOp::Over(over) => prune_over(rel, over, needed),
         RelOp::Rank(rank) => prune_rank(rel, rank, needed),

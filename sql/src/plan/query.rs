@@ -18,6 +18,7 @@ use super::set_operation::{self, SetOperation};
 use super::{call, group_window, select_aggregate, values};
 use crate::catalog::{Catalog, View};
 use crate::error::{Result, SqlError};
+use crate::options::SessionOptions;
 use crate::parse::hints;
 
 /// Views may name views; deeper than this is a circle.
@@ -26,6 +27,8 @@ const MAX_DEPTH: usize = 64;
 /// Plans queries against a catalog.
 pub(super) struct Planner<'a> {
     pub catalog: &'a Catalog,
+    /// 'table.exec.source.cdc-events-duplicate'
+    pub changes_repeat: bool,
     /// WITH: the innermost scope last.
     ctes: Vec<HashMap<String, RelRef>>,
     depth: usize,
@@ -48,9 +51,10 @@ pub(super) enum SelectValue {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(catalog: &'a Catalog) -> Self {
+    pub fn new(catalog: &'a Catalog, options: &SessionOptions) -> Self {
         Self {
             catalog,
+            changes_repeat: options.flag("table.exec.source.cdc-events-duplicate", false),
             ctes: Vec::new(),
             depth: 0,
             outer: None,
@@ -67,8 +71,12 @@ impl<'a> Planner<'a> {
     pub fn view(&mut self, view: &View) -> Result<RelRef> {
         let catalog = self.catalog.within(&view.space);
         let mut planner = Planner {
+            catalog: &catalog,
+            changes_repeat: self.changes_repeat,
+            ctes: Vec::new(),
             depth: self.depth,
-            ..Planner::new(&catalog)
+            outer: None,
+            correlated: Vec::new(),
         };
         planner.query(&view.query)
     }

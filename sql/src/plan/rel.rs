@@ -83,6 +83,11 @@ pub(super) enum RelOp {
     Join(Join),
     Unnest(Unnest),
     ChangelogConversion(ChangelogConversion),
+    /// A changelog of whole rows, of updates by the columns `key`, or of a changelog with repetitions.
+    ChangelogNormalize {
+        input: RelRef,
+        key: Vec<usize>,
+    },
     Over(Over),
     Rank(Rank),
     MatchRecognize(MatchRecognize),
@@ -409,7 +414,8 @@ impl Rel {
             RelOp::Calc { input, .. }
             | RelOp::WindowAssign { input, .. }
             | RelOp::WindowAggregate { input, .. }
-            | RelOp::GroupAggregate { input, .. } => vec![input],
+            | RelOp::GroupAggregate { input, .. }
+            | RelOp::ChangelogNormalize { input, .. } => vec![input],
             RelOp::Unnest(unnest) => vec![&unnest.input],
             RelOp::ChangelogConversion(conversion) => vec![&conversion.input],
             RelOp::Join(join) => vec![&join.left, &join.right],
@@ -444,6 +450,7 @@ pub(super) fn is_updating(op: &RelOp, known: bool) -> bool {
         RelOp::Join(join) => join::updates(join),
         RelOp::MatchRecognize(_) => false,
         RelOp::ChangelogConversion(conversion) => conversion.is_updating(),
+        RelOp::ChangelogNormalize { .. } => true,
         RelOp::Scan(_) | RelOp::WindowAggregate { .. } => known,
     }
 }

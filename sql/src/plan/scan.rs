@@ -7,26 +7,22 @@ use weir_dataflow::types::{LogicalField, LogicalType, METADATA_KEY};
 use super::expr::{Analyzer, column};
 use super::rel::{Column, Rel, RelOp, RelRef, Scan, ScanWatermark, input_ref};
 use super::scope::Scope;
-use super::{TimeAttribute, call};
+use super::{TimeAttribute, call, changelog_normalize};
 use crate::catalog::{ColumnKind, Table};
 use crate::error::{Result, SqlError};
 
 /// The relation that a table is when it is read.
-pub(super) fn scan(table: &Table) -> Result<RelRef> {
+///
+/// `changes_repeat`: 'table.exec.source.cdc-events-duplicate'.
+pub(super) fn scan(table: &Table, changes_repeat: bool) -> Result<RelRef> {
     let read = read_columns(table);
     let schema = read_schema(&read);
     let key = key_places(table, &schema);
     let description =
         weir_connectors::describe_source(connector(table)?, &table.options, &schema, &key)
             .map_err(|error| in_table(table, SqlError::new(error.to_string())))?;
-    if description.emits_upserts {
-        return Err(in_table(
-            table,
-            SqlError::unsupported("reading updates by key"),
-        ));
-    }
     let (columns, projection, watermark) = resolve(table, &read)?;
-    Ok(Arc::new(Rel {
+    let scan = Rel {
         op: RelOp::Scan(Scan {
             table: Arc::new(table.clone()),
             read,
@@ -37,8 +33,20 @@ pub(super) fn scan(table: &Table) -> Result<RelRef> {
         }),
         columns,
         window: None,
-        updating: description.emits_updates,
-    }))
+        updating: description.emits_updates || description.emits_upserts,
+    };
+    if changes_repeat && description.emits_updates && table.primary_key.is_empty() {
+        return Err(in_table(
+            table,
+            SqlError::new(
+                "'table.exec.source.cdc-events-duplicate' = 'true' requires a PRIMARY KEY of tables that are read as changes",
+            ),
+        ));
+    }
+    if description.emits_upserts || (changes_repeat && description.emits_updates) {
+        return changelog_normalize::over(table, scan);
+    }
+    Ok(Arc::new(scan))
 }
 
 /// The columns of a table with the types of the computed ones.

@@ -87,7 +87,7 @@ fn numbers(count: usize) -> Result<RelRef> {
         ("fields.#row.start", "0".to_owned()),
         ("fields.#row.end", count.saturating_sub(1).to_string()),
     ];
-    scan::scan(&Table {
+    let table = Table {
         name: "VALUES".to_owned(),
         temporary: true,
         columns: vec![Column {
@@ -101,5 +101,6 @@ fn numbers(count: usize) -> Result<RelRef> {
         partitioned_by: Vec::new(),
         comment: None,
         options: BTreeMap::from(options.map(|(key, value)| (key.to_owned(), value))),
-    })
+    };
+    scan::scan(&table, false)
 }

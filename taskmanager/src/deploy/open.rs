@@ -136,6 +136,7 @@ pub fn is_stateful(operator: &v1::Operator) -> bool {
                 | Kind::Join(_)
                 | Kind::OverAggregate(_)
                 | Kind::Deduplicate(_)
+                | Kind::ChangelogNormalize(_)
                 | Kind::Rank(_)
                 | Kind::MatchRecognize(_)
                 | Kind::WindowRank(_)
